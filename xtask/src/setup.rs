@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! Installs what a fresh Debian lacks for building and testing. Cheap when nothing is missing.
+//! In: what is there already. Out: apt packages, Rust components, and whatever `e2e/setup.sh` prepares.
+//! Starts no service and touches nothing that is installed already.
+
+use anyhow::{Context, Result, bail};
+
+use crate::tool::Tool;
+use crate::workspace;
+
+/// Something the project needs: how to see that it is there, and which Debian packages bring it.
+struct Need {
+    what: &'static str,
+    probe: &'static str,
+    packages: &'static [&'static str],
+}
+
+const NEEDS: &[Need] = &[
+    // zstd, ring and mimalloc bring C code; everything else is Rust.
+    Need { what: "a C compiler", probe: "cc --version", packages: &["gcc", "libc6-dev"] },
+    Need { what: "git", probe: "git --version", packages: &["git"] },
+];
+
+/// What the end-to-end tests need on top: real clients in their own languages.
+const END_TO_END_NEEDS: &[Need] = &[
+    Need { what: "Python", probe: "python3 --version", packages: &["python3"] },
+    Need { what: "Python's venv", probe: "python3 -c import\u{a0}ensurepip", packages: &["python3-venv"] },
+    Need { what: "Node.js", probe: "node --version", packages: &["nodejs"] },
+    Need { what: "npm", probe: "npm --version", packages: &["npm"] },
+];
+
+const COMPONENTS: &[(&str, &str)] =
+    &[("rustfmt", "cargo fmt --version"), ("clippy", "cargo clippy --version")];
+
+/// Installs what is missing.
+pub(crate) fn run() -> Result<()> {
+    let end_to_end = workspace::root().join("e2e").is_dir();
+    let needs = NEEDS.iter().chain(END_TO_END_NEEDS.iter().filter(|_| end_to_end));
+    install(&needs.filter(|need| !is_there(need)).collect::<Vec<_>>())?;
+    for (component, probe) in COMPONENTS {
+        if !Tool::new(probe).succeeds() {
+            Tool::new("rustup component add")
+                .argument(component)
+                .run_attached()
+                .with_context(|| format!("{component} is missing and rustup could not add it"))?;
+        }
+    }
+    if workspace::root().join("e2e/setup.sh").is_file() {
+        Tool::new("bash e2e/setup.sh").run_attached()?;
+    }
+    Ok(())
+}
+
+fn is_there(need: &Need) -> bool {
+    // A no-break space stands for a space inside one argument.
+    let mut words = need.probe.split(' ').map(|word| word.replace('\u{a0}', " "));
+    let program = words.next().unwrap_or_default();
+    words.fold(Tool::new(&program), |tool, word| tool.argument(&word)).succeeds()
+}
+
+fn install(missing: &[&Need]) -> Result<()> {
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let names = missing.iter().map(|need| need.what).collect::<Vec<_>>().join(", ");
+    let packages =
+        missing.iter().flat_map(|need| need.packages.iter().copied()).collect::<Vec<_>>().join(" ");
+    if !Tool::new("apt-get --version").succeeds() {
+        bail!(
+            "missing: {names}; this is not Debian, so please install them yourself (Debian's packages: {packages})"
+        );
+    }
+    println!("missing: {names}; installing {packages}");
+    let sudo = if is_root() { "" } else { "sudo " };
+    apt(&format!("{sudo}apt-get update -qq"))?;
+    apt(&format!("{sudo}apt-get install -y -qq --no-install-recommends {packages}"))
+}
+
+fn apt(line: &str) -> Result<()> {
+    Tool::new(line).environment("DEBIAN_FRONTEND", "noninteractive").run_attached()
+}
+
+/// Only root may write there; asking costs no dependency.
+fn is_root() -> bool {
+    Tool::new("test -w /usr/bin").succeeds()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_there_is_seen() {
+        assert!(is_there(&Need { what: "the shell", probe: "sh -c exit\u{a0}0", packages: &[] }));
+    }
+
+    #[test]
+    fn what_is_missing_is_seen() {
+        assert!(!is_there(&Need {
+            what: "a dream",
+            probe: "no-such-tool-anywhere --version",
+            packages: &[]
+        }));
+        assert!(!is_there(&Need { what: "a broken tool", probe: "sh -c exit\u{a0}1", packages: &[] }));
+    }
+}

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! What CI runs, in order: what is cheap and often wrong first, real clients last.
+//! In: whether the long tests are wanted. Out: the steps' output and the sum of what the runners counted.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::check;
+use crate::setup;
+use crate::step::Steps;
+use crate::tally::Runner;
+use crate::tool::Tool;
+use crate::workspace;
+
+/// CI gives up after 40 minutes; a minute of it is for ending what still runs and for the closing lines.
+const BUDGET: Duration = Duration::from_secs(39 * 60);
+
+/// Random cases per property in `--full`; a plain run leaves it to each test (proptest's own is 256).
+const FULL_CASES: &str = "4096";
+
+/// Sets up and runs everything.
+pub(crate) fn run(full: bool) -> Result<()> {
+    let mut steps = Steps::within((!full).then_some(BUDGET));
+    steps.own("set-up", setup::run);
+    without_a_build(&mut steps);
+    steps.tool("clippy", Tool::new("cargo clippy --workspace --all-targets --quiet -- -D warnings"));
+    rust_tests(&mut steps, full);
+    end_to_end(&mut steps, full);
+    steps.close()
+}
+
+/// Runs only what needs no build.
+pub(crate) fn check_only() -> Result<()> {
+    let mut steps = Steps::within(None);
+    without_a_build(&mut steps);
+    steps.close()
+}
+
+fn without_a_build(steps: &mut Steps) {
+    for (name, check) in check::ALL {
+        steps.own(name, || check::run(*check));
+    }
+    steps.own("direction of dependencies", check::dependencies::run);
+    steps.tool("format", Tool::new("cargo fmt --all --check"));
+}
+
+fn rust_tests(steps: &mut Steps, full: bool) {
+    let cases = |tool: Tool| if full { tool.environment("PROPTEST_CASES", FULL_CASES) } else { tool };
+    if Tool::new("cargo nextest --version").succeeds() {
+        let tests = Tool::new("cargo nextest run --workspace --no-fail-fast --no-tests=pass --cargo-quiet");
+        steps.tool("tests", cases(tests.counted_as(Runner::Nextest)));
+        // nextest leaves the documentation's examples out.
+        let examples = Tool::new("cargo test --workspace --doc --no-fail-fast --quiet");
+        steps.tool("examples in the documentation", examples.counted_as(Runner::Cargo));
+    } else {
+        let tests = Tool::new("cargo test --workspace --no-fail-fast --quiet");
+        steps.tool("tests", cases(tests.counted_as(Runner::Cargo)));
+    }
+}
+
+fn end_to_end(steps: &mut Steps, full: bool) {
+    if !workspace::root().join("e2e/run.mjs").is_file() {
+        println!("==> end to end: no e2e/run.mjs, left out");
+        return;
+    }
+    // The plain run takes the binaries of the tests' own profile: a release build alone would cost a
+    // quarter of the time that CI has.
+    let (build, folder, run) = if full {
+        (
+            "cargo build --quiet --release -p holdfast -p holdfast-simulator",
+            "target/release",
+            "node e2e/run.mjs --full",
+        )
+    } else {
+        ("cargo build --quiet -p holdfast -p holdfast-simulator", "target/debug", "node e2e/run.mjs")
+    };
+    steps.tool("build for end to end", Tool::new(build));
+    let folder = workspace::root().join(folder);
+    let tests = Tool::new(run)
+        .environment("HOLDFAST_BIN_DIR", &folder.to_string_lossy())
+        .counted_as(Runner::EndToEnd);
+    steps.tool("end to end", tests);
+}
