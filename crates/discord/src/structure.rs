@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! Finds JSON's structure in raw bytes, 64 at a time, without looking into strings.
+//! In: a block of payload. Out: bit masks of its brackets, commas and colons outside strings.
+//! Owned by the scanner, one `Blocks` per payload.
+
+/// Bytes per block: one bit each in a mask.
+pub(crate) const BLOCK: usize = 64;
+
+/// Where structure stands in one block; bit `i` belongs to byte `i`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Structure {
+    /// `{` and `[`
+    pub(crate) open: u64,
+    /// `}` and `]`
+    pub(crate) close: u64,
+    /// `,` and `:`
+    pub(crate) separator: u64,
+}
+
+/// What is carried from block to block.
+#[derive(Debug, Default)]
+pub(crate) struct Blocks {
+    /// All ones while inside a string.
+    in_string: u64,
+    /// The last byte was a backslash that escapes the next one.
+    escaping: bool,
+    /// Whether any backslash was seen yet.
+    pub(crate) saw_escape: bool,
+}
+
+impl Blocks {
+    /// The structure of the next block. A shorter last one is padded with spaces.
+    pub(crate) fn next(&mut self, block: &[u8; BLOCK]) -> Structure {
+        let found = find(block);
+        let escaped = self.escaped(found.backslash);
+        // Each quote flips whether we are in a string: a prefix sum modulo 2.
+        let mut string = found.quote & !escaped;
+        for shift in [1, 2, 4, 8, 16, 32] {
+            string ^= string << shift;
+        }
+        string ^= self.in_string;
+        self.in_string = if string >> 63 == 1 { u64::MAX } else { 0 };
+        Structure {
+            open: found.open & !string,
+            close: found.close & !string,
+            separator: found.separator & !string,
+        }
+    }
+
+    /// The bytes that a backslash escapes.
+    fn escaped(&mut self, backslash: u64) -> u64 {
+        let mut escaped = u64::from(self.escaping);
+        self.escaping = false;
+        if backslash == 0 {
+            return escaped;
+        }
+        self.saw_escape = true;
+        let mut rest = backslash & !escaped;
+        while rest != 0 {
+            let at = rest.trailing_zeros();
+            if at == 63 {
+                self.escaping = true;
+                break;
+            }
+            escaped |= 2 << at;
+            rest &= !(3 << at);
+        }
+        escaped
+    }
+}
+
+/// All bytes of interest in a block, strings or not.
+#[derive(Default)]
+struct Found {
+    quote: u64,
+    backslash: u64,
+    open: u64,
+    close: u64,
+    separator: u64,
+}
+
+fn find(block: &[u8; BLOCK]) -> Found {
+    find_bytewise(block)
+}
+
+fn find_bytewise(block: &[u8; BLOCK]) -> Found {
+    let mut found = Found::default();
+    for (at, byte) in block.iter().enumerate() {
+        let bit = |equal: bool| u64::from(equal) << at;
+        found.quote |= bit(*byte == b'"');
+        found.backslash |= bit(*byte == b'\\');
+        found.separator |= bit(*byte == b',' || *byte == b':');
+        found.open |= bit(byte | 0x20 == b'{');
+        found.close |= bit(byte | 0x20 == b'}');
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BLOCK, Blocks, Structure, find, find_bytewise};
+    use proptest::prelude::*;
+
+    #[test]
+    fn brackets_in_strings_are_no_structure() {
+        let found = structure(br#"{"a{":["],",1]}"#);
+        assert_eq!(found[0], Structure { open: 1 | 1 << 6, close: 3 << 13, separator: 1 << 5 | 1 << 11 });
+    }
+
+    #[test]
+    fn strings_and_escapes_carry_over_the_edge_of_a_block() {
+        let mut text = vec![b'"'; 1];
+        text.resize(BLOCK - 1, b'a');
+        text.extend_from_slice(b"\\\"{\"{");
+        let found = structure(&text);
+        assert_eq!(found[0], Structure::default());
+        assert_eq!(found[1], Structure { open: 1 << 3, ..Structure::default() });
+    }
+
+    proptest! {
+        #[test]
+        fn the_vector_form_finds_what_the_plain_form_finds(block in any::<[u8; 32]>(), json in "[\\[\\]{}:,\"\\\\a]{32}") {
+            let mut bytes = [0; BLOCK];
+            bytes[..32].copy_from_slice(&block);
+            bytes[32..].copy_from_slice(json.as_bytes());
+            let (fast, plain) = (find(&bytes), find_bytewise(&bytes));
+            prop_assert_eq!(
+                (fast.quote, fast.backslash, fast.open, fast.close, fast.separator),
+                (plain.quote, plain.backslash, plain.open, plain.close, plain.separator)
+            );
+        }
+
+        #[test]
+        fn masks_equal_a_walk_byte_by_byte(text in "[\\[\\]{}:,\"\\\\a ]{0,300}") {
+            let mut blocks = structure(text.as_bytes());
+            let (mut in_string, mut escaped) = (false, false);
+            for (at, byte) in text.bytes().enumerate() {
+                let structural = !in_string && !(byte == b'"' && !escaped);
+                let bit = |mask: u64| mask >> (at % BLOCK) & 1 == 1;
+                let found = &mut blocks[at / BLOCK];
+                prop_assert_eq!(bit(found.open), structural && matches!(byte, b'{' | b'['));
+                prop_assert_eq!(bit(found.close), structural && matches!(byte, b'}' | b']'));
+                prop_assert_eq!(bit(found.separator), structural && matches!(byte, b',' | b':'));
+                if byte == b'"' && !escaped {
+                    in_string = !in_string;
+                }
+                escaped = byte == b'\\' && !escaped;
+            }
+        }
+    }
+
+    fn structure(text: &[u8]) -> Vec<Structure> {
+        let mut blocks = Blocks::default();
+        text.chunks(BLOCK)
+            .map(|chunk| {
+                let mut block = [b' '; BLOCK];
+                block[..chunk.len()].copy_from_slice(chunk);
+                blocks.next(&block)
+            })
+            .collect()
+    }
+}
