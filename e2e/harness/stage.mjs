@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+// In: a target ('direct' or 'holdfast') and a world. Out: everything that a scenario plays on:
+// simulator, Holdfast where asked, REST front, cutter, bots. Takes all of it down afterwards.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { ALL_INTENTS, Bot, CLIENTS } from './bot.mjs';
+import { Cutter } from './cutter.mjs';
+import { Holdfast } from './holdfast.mjs';
+import { RestFront } from './rest.mjs';
+import { Simulator, TOKEN } from './simulator.mjs';
+import { until } from './until.mjs';
+
+export const FULL = process.env.E2E_FULL === '1';
+
+const TARGETS = (process.env.E2E_TARGETS ?? 'direct,holdfast').split(',');
+
+export class Stage {
+  bots = [];
+  holdfast = null;
+  /** Bots that are meant to dial the simulator itself. */
+  straight = new Set();
+  /** What the simulator may hold against its clients in this scenario: a predicate per violation. */
+  forgives = () => false;
+
+  static async open(target, { shards = 2, world, limits = {}, ws = [], anyToken = false } = {}) {
+    const stage = new Stage();
+    stage.target = target;
+    stage.shards = shards;
+    try {
+      await stage.#build({ world, limits: { shards, ...limits }, ws, anyToken });
+    } catch (error) {
+      const said = stage.said();
+      await stage.#down();
+      throw new Error(`${error.message}\n${said}`, { cause: error });
+    }
+    return stage;
+  }
+
+  async #build({ world, limits, ws, anyToken }) {
+    this.simulator = await Simulator.start({ world, limits });
+    if (this.target === 'holdfast') this.holdfast = await Holdfast.prepare();
+    this.cutter = await Cutter.open(this.holdfast?.port ?? this.simulator.port);
+    this.rest = await RestFront.open({
+      simulatorPort: this.simulator.port,
+      answer: () => ({ url: this.gatewayUrl, shards: this.shards }),
+      token: anyToken ? TOKEN : null,
+    });
+    if (this.holdfast) {
+      await this.holdfast.configure({ apiUrl: this.simulator.apiUrl, publicUrl: this.gatewayUrl, ws });
+      await this.holdfast.start();
+    } else {
+      // Discord's resume URL leads through the cutter too.
+      await this.simulator.limits({ gateway_url: this.gatewayUrl });
+    }
+  }
+
+  /** Where clients find the gateway: always the cutter. */
+  get gatewayUrl() {
+    return `ws://127.0.0.1:${this.cutter.port}`;
+  }
+
+  /** A bot that has not been started. */
+  bot(client, connection = {}) {
+    const bot = new Bot(client, {
+      token: TOKEN,
+      rest: this.rest.base,
+      gateway: this.gatewayUrl,
+      intents: ALL_INTENTS,
+      shards: this.shards,
+      ...connection,
+    });
+    this.bots.push(bot);
+    return bot;
+  }
+
+  /** A bot with a full cache. */
+  async readyBot(client, connection) {
+    const bot = this.bot(client, connection).start();
+    await bot.ready();
+    return bot;
+  }
+
+  /**
+   * Discord takes one IDENTIFY per shard bucket in five seconds and an operator who restarts a bot
+   * at once gets op 9. Behind Holdfast nobody waits.
+   */
+  async identifyAllowed() {
+    if (this.holdfast) return;
+    await until('Discord accepts the next identify', async () => {
+      const latest = Math.max(...(await this.simulator.records(2)).map((record) => record.at_ms));
+      return Date.now() - latest > 5_100;
+    });
+  }
+
+  /** Every shard's session is connected at the simulator, and has been resumed `resumes` times. */
+  upstreamResumed(resumes) {
+    return until(
+      `every shard has resumed ${resumes} times`,
+      async () => {
+        const live = (await this.simulator.sessions()).filter((session) => session.connected);
+        return live.length >= this.shards && live.every((session) => session.resumes >= resumes);
+      },
+      { describe: async () => JSON.stringify(await this.simulator.sessions()) },
+    );
+  }
+
+  /** Messages go on coming: `count` more per guild than are known now. */
+  async flows(bot, count = 20) {
+    const now = await this.simulator.sent();
+    const goal = Object.fromEntries(Object.entries(now).map(([guild, n]) => [guild, n + count]));
+    await bot.until('messages flow', () => Object.entries(goal).every(([guild, n]) => bot.wire.highest(guild) >= n));
+  }
+
+  /** Stops the traffic; each message must have come once, in order, to the wire and to the handler. */
+  async assertAll(bot, { from = {}, options } = {}) {
+    const sent = await this.simulator.quiet();
+    await bot.caughtUp(sent, options);
+    await this.barrier(bot);
+    for (const [place, ledger] of [['wire', bot.wire], ['handler', bot.handled]]) {
+      assert.deepEqual(
+        { lost: ledger.lost(sent, from).slice(0, 20), twice: ledger.twice().slice(0, 20) },
+        { lost: [], twice: [] },
+        `${bot.name}: ${place}, of ${ledger}`,
+      );
+    }
+    assert.deepEqual(bot.wire.disordered().slice(0, 20), [], `${bot.name}: order`);
+    return sent;
+  }
+
+  /** An event after everything else on each shard: what still came before it has been counted. */
+  async barrier(bot) {
+    const guilds = await this.guilds();
+    for (const guild of this.#oneGuildPerShard(guilds)) {
+      const before = bot.of('typing').length;
+      await this.simulator.emit({
+        t: 'TYPING_START',
+        guild,
+        d: { guild_id: guild, channel_id: guild, user_id: '1000000000000000001', timestamp: 1_700_000_000 },
+      });
+      await bot.until('the barrier', () => bot.of('typing').length > before);
+    }
+  }
+
+  #oneGuildPerShard(guilds) {
+    const byShard = new Map();
+    for (const guild of guilds) byShard.set(Number((BigInt(guild) >> 22n) % BigInt(this.shards)), guild);
+    return [...byShard.values()];
+  }
+
+  async guilds() {
+    return this.simulator.control('GET', 'guilds');
+  }
+
+  /** What has been said by everybody: the first thing to read when a scenario failed. */
+  said() {
+    const parts = [['simulator', this.simulator?.tail], ['holdfast', this.holdfast?.tail]];
+    for (const bot of this.bots) parts.push([bot.name, bot.tail]);
+    return parts.map(([name, tail]) => `──── ${name}\n${String(tail ?? '').split('\n').slice(-60).join('\n')}`).join('\n');
+  }
+
+  /** Runs `play`; if it fails, adds what everybody said. */
+  async withSaid(play) {
+    try {
+      await play();
+    } catch (error) {
+      error.message += `\n${this.said()}`;
+      throw error;
+    }
+  }
+
+  /** What must hold at the end of every scenario. */
+  async assertClean() {
+    const allowed = new Set([`127.0.0.1:${this.rest.port}`, `127.0.0.1:${this.cutter.port}`]);
+    for (const bot of this.bots.filter((each) => !this.straight.has(each))) {
+      const elsewhere = [...bot.dialled].filter((address) => !allowed.has(address));
+      assert.deepEqual(elsewhere, [], `${bot.name} dialled elsewhere`);
+    }
+    const violations = (await this.simulator.violations()).filter((violation) => !this.forgives(violation));
+    assert.deepEqual(violations, [], 'what Discord would punish');
+  }
+
+  async #down() {
+    await Promise.all(this.bots.map((bot) => bot.kill()));
+    await this.holdfast?.stop();
+    await this.cutter?.close();
+    await this.rest?.close();
+    await this.simulator?.stop();
+  }
+
+  async close() {
+    await this.#down();
+  }
+}
+
+/**
+ * Declares a story for each target and client: one stage, on which `steps` (name → play) follow each
+ * other as subtests; each gets `(stage, client, told)`, where `told` is what earlier steps left.
+ * `clients`: names; in the full run all of them unless `only` is set. `full`: only in the full run.
+ */
+export function story(name, { clients, only = false, targets = TARGETS, full = false, ...stageOptions }, steps) {
+  if (full && !FULL) return;
+  const chosen = FULL && !only ? Object.keys(CLIENTS) : clients;
+  for (const target of targets.filter((each) => TARGETS.includes(each))) {
+    for (const client of chosen) {
+      test(`${target}: ${client}: ${name}`, { timeout: 300_000 }, async (t) => {
+        const stage = await Stage.open(target, stageOptions);
+        stage.note = (text) => t.diagnostic(text);
+        const told = {};
+        try {
+          for (const [step, play] of Object.entries({ ...steps, 'nothing to punish': (s) => s.assertClean() })) {
+            await t.test(step, () => stage.withSaid(() => play(stage, client, told)));
+          }
+        } finally {
+          await stage.close();
+        }
+      });
+    }
+  }
+}
+
+/** A story of one step. */
+export function scenario(name, options, play) {
+  story(name, options, { plays: play });
+}

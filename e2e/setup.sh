@@ -1,0 +1,28 @@
+#!/bin/sh
+# SPDX-License-Identifier: AGPL-3.0-only
+# Installs the client libraries into e2e/node_modules and e2e/.venv, as the lock files say.
+# Does nothing when they are there already.
+set -eu
+cd "$(dirname "$0")"
+
+need() {
+    command -v "$1" >/dev/null 2>&1 || { echo "e2e/setup.sh: $1 is missing: $2" >&2; exit 1; }
+}
+need node 'install Node.js 20 or newer'
+need npm 'it comes with Node.js'
+PYTHON=${PYTHON:-python3}
+need "$PYTHON" 'install Python 3.10 or newer, or set PYTHON'
+
+# Up to date: the lock file that was installed is the one that is here.
+if ! cmp -s package-lock.json node_modules/.installed; then
+    # zlib-sync is compiled here; without a compiler discord.js runs without it and those scenarios fail.
+    npm ci --no-fund --no-audit
+    cp package-lock.json node_modules/.installed
+fi
+
+if ! cmp -s requirements.txt .venv/.installed; then
+    rm -rf .venv
+    "$PYTHON" -m venv .venv || { echo 'e2e/setup.sh: on Debian the package python3-venv is needed' >&2; exit 1; }
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+    cp requirements.txt .venv/.installed
+fi

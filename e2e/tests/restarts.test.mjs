@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+// Processes die under traffic: the bot by kill -9, Holdfast by kill -9 and by SIGTERM. All come back.
+
+import assert from 'node:assert/strict';
+import { mkdtemp } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { CLIENTS as ALL } from '../harness/bot.mjs';
+import { story } from '../harness/stage.mjs';
+import { assertCacheIsTheWorld } from './world.mjs';
+
+const CLIENTS = ['discord.js, zlib-sync', '@discordjs/ws, native zlib', 'discord.py, zstd'];
+const RATE = 200;
+
+/** Starts the bot anew after kill -9 and says what had been sent when it was gone. */
+async function diesAndComesBack(stage, bot) {
+  await bot.kill();
+  // Asked after its end: all that comes from here on comes while it is away.
+  const gone = await stage.simulator.sent();
+  await stage.identifyAllowed();
+  bot.start();
+  await bot.ready();
+  return gone;
+}
+
+const flowing = async (stage, client, told) => {
+  told.bot = await stage.readyBot(client);
+  await stage.simulator.traffic({ rate: RATE });
+  await stage.flows(told.bot);
+};
+
+story(
+  'the bot is killed with -9 under traffic and started again',
+  { clients: CLIENTS },
+  {
+    'messages flow': flowing,
+
+    'it comes back with a full cache': async (stage, client, told) => {
+      told.gone = await diesAndComesBack(stage, told.bot);
+      told.back = await stage.simulator.sent();
+      await assertCacheIsTheWorld(stage, told.bot);
+      await stage.flows(told.bot);
+    },
+
+    // Discord itself forgets what a bot that identifies anew has missed.
+    'it has every message from its end on, once, in order': async (stage, client, { bot, gone, back }) => {
+      const from = stage.holdfast ? gone : back;
+      const sent = await stage.simulator.quiet();
+      await bot.until('the last messages', () => Object.entries(sent).every(([guild, n]) => bot.handled.count(guild, n)));
+      await stage.barrier(bot);
+      assert.deepEqual(bot.wire.lost(sent, from).slice(0, 20), [], 'lost on the wire');
+      assert.deepEqual(bot.handled.lost(sent, from).slice(0, 20), [], 'lost for the handler');
+      assert.deepEqual(bot.wire.twice().slice(0, 20), [], 'twice');
+      assert.deepEqual(bot.wire.disordered().slice(0, 20), [], 'order');
+      const inFlight = bot.wire.lost(gone);
+      stage.note(`${inFlight.length} of ${bot.wire.total} were on their way when the bot died`);
+      assert.ok(inFlight.length < RATE, `in flight: ${inFlight.length}`);
+    },
+  },
+);
+
+story(
+  'the bot is killed with -9; catch-up from the last confirmation',
+  { clients: CLIENTS, targets: ['holdfast'], ws: ['catch_up_from = "confirmed"'] },
+  {
+    'messages flow': flowing,
+    'none is lost; what comes twice is younger than the last heartbeat': async (stage, client, { bot }) => {
+      await diesAndComesBack(stage, bot);
+      await stage.flows(bot);
+      const sent = await stage.simulator.quiet();
+      await bot.caughtUp(sent);
+      await stage.barrier(bot);
+      assert.deepEqual(bot.wire.lost(sent), []);
+      assert.deepEqual(bot.wire.disordered(), []);
+      stage.note(`${bot.wire.twice().length} of ${bot.wire.total} came twice`);
+    },
+  },
+);
+
+story(
+  'a bot that keeps its session in a file resumes after kill -9',
+  { clients: Object.keys(ALL).filter((name) => name.startsWith('@discordjs/ws')), only: true },
+  {
+    'each message once, in order': async (stage, client) => {
+      const sessions = join(await mkdtemp(join(tmpdir(), 'holdfast-e2e-bot-')), 'sessions.json');
+      const bot = await stage.readyBot(client, { sessions });
+      await stage.simulator.traffic({ rate: RATE });
+      await stage.flows(bot);
+      await bot.kill();
+      bot.start();
+      await bot.until('every shard has resumed', () => bot.of('resumed').length === stage.shards);
+      await stage.flows(bot);
+      await stage.assertAll(bot);
+    },
+  },
+);
+
+/** Holdfast goes by `end` and is started again while the network swallows what clients dial. */
+function holdfastRestarts(end) {
+  return async (stage, client, { bot }) => {
+    const identifies = (await stage.simulator.records(2)).length;
+    const resumed = bot.of('resumed').length;
+    stage.cutter.hold();
+    await end(stage);
+    await stage.holdfast.start();
+    stage.cutter.release();
+    await bot.until('every shard has resumed', () => bot.of('resumed').length >= resumed + stage.shards);
+    await stage.flows(bot);
+    assert.equal((await stage.simulator.records(2)).length, identifies, 'upstream was resumed, not identified');
+  };
+}
+
+story(
+  'Holdfast dies under traffic and is started again',
+  { clients: CLIENTS, targets: ['holdfast'] },
+  {
+    'messages flow': flowing,
+    'kill -9: both sides resume': holdfastRestarts((stage) => stage.holdfast.kill()),
+    'SIGTERM: both sides resume': holdfastRestarts(async (stage) => {
+      assert.deepEqual(await stage.holdfast.terminate(), { code: 0, signal: null });
+    }),
+    'every message once, in order': (stage, client, { bot }) => stage.assertAll(bot),
+    'a bot that comes afterwards has a full cache': async (stage, client) => {
+      const late = await stage.readyBot(client);
+      await assertCacheIsTheWorld(stage, late);
+    },
+  },
+);
+
+for (const trim of ['count', 'heartbeat']) {
+  story(
+    `Holdfast is killed with -9 and Discord trims its resume buffer by ${trim}`,
+    { clients: ['discord.js, zlib-sync'], only: true, targets: ['holdfast'], limits: { resume_trim: trim } },
+    {
+      'messages flow': flowing,
+      'kill -9: both sides resume': holdfastRestarts((stage) => stage.holdfast.kill()),
+      'every message once, in order': (stage, client, { bot }) => stage.assertAll(bot),
+    },
+  );
+}
+
+story(
+  'Holdfast is killed with -9 and refuses connections until it is back',
+  { clients: CLIENTS, targets: ['holdfast'] },
+  {
+    'messages flow': flowing,
+    // Libraries forget their session when the connection is refused, and identify anew.
+    'the bot is ready again': async (stage, client, { bot }) => {
+      const welcomed = bot.of('shard_ready').length + bot.of('resumed').length;
+      await stage.holdfast.kill();
+      await bot.until('the bot has noticed', () => bot.of('disconnected').length >= stage.shards);
+      await stage.holdfast.start();
+      await bot.until(
+        'every shard is ready anew',
+        () => bot.of('shard_ready').length + bot.of('resumed').length >= welcomed + stage.shards,
+        { timeout: 40_000 },
+      );
+      await stage.flows(bot);
+    },
+    'no message is lost, none out of order': async (stage, client, { bot }) => {
+      const sent = await stage.simulator.quiet();
+      await bot.caughtUp(sent);
+      await stage.barrier(bot);
+      assert.deepEqual(bot.wire.lost(sent).slice(0, 20), []);
+      assert.deepEqual(bot.wire.disordered().slice(0, 20), []);
+      stage.note(`${bot.wire.twice().length} of ${bot.wire.total} came twice`);
+    },
+  },
+);
