@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! The admin listener: health, readiness, metrics and what a service adds. It listens on loopback unless told
+//! otherwise; its task belongs to the given owner.
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Method, Request, Response, StatusCode, header};
+use tokio::net::TcpListener;
+
+use crate::{Page, Pages, Tasks};
+
+/// Serves `pages`, and `routes` before them, until the owner's token ends it.
+pub fn serve(listener: TcpListener, pages: Pages, routes: Router, tasks: &Tasks) {
+    let router = routes.fallback(move |request: Request<Body>| {
+        let answer = answer(&pages, request.method(), request.uri().path());
+        async move { answer }
+    });
+    let token = tasks.token().clone();
+    tasks.spawn("admin", async move {
+        let serving = axum::serve(listener, router).with_graceful_shutdown(token.clone().cancelled_owned());
+        tokio::select! {
+            biased;
+            // Idle connections of a scraper must not hold the process up.
+            () = token.cancelled() => {}
+            outcome = serving => if let Err(error) = outcome {
+                tracing::error!(%error, "the admin listener ended");
+            },
+        }
+    });
+}
+
+fn answer(pages: &Pages, method: &Method, path: &str) -> Response<Body> {
+    let page = match *method {
+        Method::GET | Method::HEAD => pages.get(path),
+        _ => Some(Page::status(405, "only GET\n")),
+    };
+    let page = page.unwrap_or_else(|| Page::status(404, "no such page\n"));
+    let mut response = Response::new(Body::from(page.body));
+    *response.status_mut() = StatusCode::from_u16(page.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(page.content_type));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::Service;
+
+    #[tokio::test]
+    async fn health_readiness_and_metrics_are_served() {
+        let admin = Admin::start().await;
+        let condition = admin.service.readiness.condition("shards", "none connected");
+        assert!(admin.get("/healthz").await.starts_with("HTTP/1.1 200"));
+        let waiting = admin.get("/readyz").await;
+        assert!(waiting.starts_with("HTTP/1.1 503") && waiting.contains("shards: none connected"), "{waiting}");
+        condition.ready();
+        assert!(admin.get("/readyz").await.starts_with("HTTP/1.1 200"));
+        assert!(admin.get("/metrics").await.contains("process_resident_memory_bytes"));
+        assert!(admin.get("/nothing").await.starts_with("HTTP/1.1 404"));
+    }
+
+    #[tokio::test]
+    async fn a_service_adds_its_pages_and_its_routes() {
+        let admin = Admin::start().await;
+        admin.service.pages.add("/shards", || Page::json("[]"));
+        assert!(admin.get("/shards").await.contains("application/json"));
+        assert!(admin.get("/route").await.ends_with("routed"));
+    }
+
+    #[tokio::test]
+    async fn an_open_connection_does_not_hold_up_the_end() {
+        let admin = Admin::start().await;
+        let idle = tokio::net::TcpStream::connect(admin.address).await.expect("connects");
+        admin.service.tasks.finish(std::time::Duration::from_secs(5)).await.expect("ends");
+        drop(idle);
+    }
+
+    struct Admin {
+        service: Service,
+        address: std::net::SocketAddr,
+    }
+
+    impl Admin {
+        async fn start() -> Self {
+            let service = Service::new(CancellationToken::new());
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+            let address = listener.local_addr().expect("bound");
+            let routes = Router::new().route("/route", axum::routing::get(async || "routed"));
+            serve(listener, service.pages.clone(), routes, &service.tasks);
+            Self { service, address }
+        }
+
+        async fn get(&self, path: &str) -> String {
+            let mut stream = tokio::net::TcpStream::connect(self.address).await.expect("connects");
+            let request = format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.expect("sends");
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.expect("answers");
+            answer
+        }
+    }
+}

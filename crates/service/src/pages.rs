@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! Pages that are the same wherever they are asked for: a path comes in, a status and a body go out. The admin
+//! listener serves them, and any other listener that is told to.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use crate::{Metrics, Readiness};
+
+/// The type of the text that `/metrics` answers with.
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const PLAIN: &str = "text/plain; charset=utf-8";
+const JSON: &str = "application/json";
+
+type Render = Arc<dyn Fn() -> Page + Send + Sync>;
+
+/// One answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// HTTP status.
+    pub status: u16,
+    /// Value of the `content-type` header.
+    pub content_type: &'static str,
+    /// The body.
+    pub body: String,
+}
+
+impl Page {
+    /// Plain text, status 200.
+    #[must_use]
+    pub fn text(body: impl Into<String>) -> Self {
+        Self { status: 200, content_type: PLAIN, body: body.into() }
+    }
+
+    /// JSON text, status 200.
+    #[must_use]
+    pub fn json(body: impl Into<String>) -> Self {
+        Self { status: 200, content_type: JSON, body: body.into() }
+    }
+
+    /// OpenMetrics text, status 200.
+    #[must_use]
+    pub fn metrics(body: impl Into<String>) -> Self {
+        Self { status: 200, content_type: OPENMETRICS, body: body.into() }
+    }
+
+    /// Plain text with another status.
+    #[must_use]
+    pub fn status(status: u16, body: impl Into<String>) -> Self {
+        Self { status, content_type: PLAIN, body: body.into() }
+    }
+}
+
+/// The pages of a process. Clones share them.
+#[derive(Clone, Default)]
+pub struct Pages {
+    pages: Arc<RwLock<BTreeMap<String, Render>>>,
+}
+
+impl Pages {
+    /// `/healthz`, `/readyz` and `/metrics`.
+    #[must_use]
+    pub fn new(metrics: &Metrics, readiness: &Readiness) -> Self {
+        let pages = Self::default();
+        pages.add("/healthz", || Page::text("ok\n"));
+        let readiness = readiness.clone();
+        pages.add("/readyz", move || match readiness.unmet() {
+            unmet if unmet.is_empty() => Page::text("ready\n"),
+            unmet => Page::status(503, unmet.join("\n") + "\n"),
+        });
+        let metrics = metrics.clone();
+        pages.add("/metrics", move || Page::metrics(metrics.encode()));
+        pages
+    }
+
+    /// Adds a page, or replaces it. `render` runs on each request and must be quick.
+    pub fn add(&self, path: impl Into<String>, render: impl Fn() -> Page + Send + Sync + 'static) {
+        let mut pages = self.pages.write().unwrap_or_else(PoisonError::into_inner);
+        pages.insert(path.into(), Arc::new(render));
+    }
+
+    /// The page at a path (without query), if there is one.
+    #[must_use]
+    pub fn get(&self, path: &str) -> Option<Page> {
+        let render = self.pages.read().unwrap_or_else(PoisonError::into_inner).get(path).cloned();
+        render.map(|render| render())
+    }
+}
+
+impl fmt::Debug for Pages {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let pages = self.pages.read().unwrap_or_else(PoisonError::into_inner);
+        f.debug_set().entries(pages.keys()).finish()
+    }
+}

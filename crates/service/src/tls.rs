@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! TLS of a listener: two PEM files come in, a server configuration goes out.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::settings::Section;
+
+/// Certificate and key of a listener, as every listener's `tls = { cert, key }`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// The certificate chain, PEM, the listener's own first.
+    pub cert: PathBuf,
+    /// Its private key, PEM.
+    pub key: PathBuf,
+}
+
+/// A listener's certificate or key can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file can't be read or holds nothing of the kind.
+    #[error("cannot use {file} for TLS: {reason}")]
+    File {
+        /// The file.
+        file: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// The two don't fit.
+    #[error("certificate and key for TLS don't go together: {0}")]
+    Mismatch(#[from] rustls::Error),
+}
+
+impl Tls {
+    /// Reads the key `tls` of a listener's section; `None` means plain TCP.
+    pub fn read(section: &Section<'_>) -> Option<Self> {
+        let pair = |tls: &Section<'_>| (tls.optional_path("cert"), tls.optional_path("key"));
+        match section.optional_section("tls", pair)? {
+            (Some(cert), Some(key)) => Some(Self { cert, key }),
+            _ => {
+                section.problem("tls", "both cert and key are needed, each the path of a PEM file");
+                None
+            }
+        }
+    }
+
+    /// Loads both files.
+    ///
+    /// # Errors
+    /// A file can't be read, holds nothing of the kind, or the two don't fit.
+    pub fn server_config(&self) -> Result<Arc<ServerConfig>, TlsError> {
+        let wrong = |file: &PathBuf, error: rustls::pki_types::pem::Error| TlsError::File {
+            file: file.clone(),
+            reason: error.to_string(),
+        };
+        let chain = CertificateDer::pem_file_iter(&self.cert)
+            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+            .map_err(|error| wrong(&self.cert, error))?;
+        if chain.is_empty() {
+            return Err(TlsError::File { file: self.cert.clone(), reason: "no certificate in it".to_owned() });
+        }
+        let key = PrivateKeyDer::from_pem_file(&self.key).map_err(|error| wrong(&self.key, error))?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_single_cert(chain, key)?;
+        Ok(Arc::new(config))
+    }
+}
