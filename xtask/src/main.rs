@@ -45,12 +45,15 @@ enum Chore {
 }
 
 fn main() -> ExitCode {
-    let done = match Arguments::parse().chore {
-        Chore::Setup => setup::run(),
+    match Arguments::parse().chore {
+        Chore::Setup => exit_code(setup::run()),
         Chore::Test { full } => test::run(full),
         Chore::Check => test::check_only(),
-        Chore::Bench { arguments } => bench::run(&arguments),
-    };
+        Chore::Bench { arguments } => exit_code(bench::run(&arguments)),
+    }
+}
+
+fn exit_code(done: anyhow::Result<()>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -3,9 +3,10 @@
 //! In: closures that return a `Tally`. Out: a progress line per step and the closing lines.
 //! Owns the deadline of the whole run, so that the closing lines are always printed.
 
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
 use crate::tally::Tally;
 use crate::tool::{Ended, Tool};
@@ -71,16 +72,13 @@ impl Steps {
         }
     }
 
-    /// Prints the closing lines: the runners' own, the failed steps, the sum.
-    pub(crate) fn close(self) -> Result<()> {
+    /// Prints the closing lines: the runners' own, the failed steps, and as the last one the sum.
+    pub(crate) fn close(self) -> ExitCode {
         println!("\nall steps: {:.0} s", self.begun.elapsed().as_secs_f64());
         self.closings.iter().for_each(|line| println!("{line}"));
         self.failures.iter().for_each(|line| println!("FAILED {line}"));
         println!("{} passed, {} failed", self.passed, self.failed);
-        if self.failed > 0 {
-            bail!("{} failed", self.failed);
-        }
-        Ok(())
+        if self.failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
     }
 }
 
@@ -97,7 +95,7 @@ mod tests {
         steps.own("breaks", || Err(anyhow!("broken")));
         steps.tool("counts", Tool::new("echo 4 passed").counted_as(Runner::EndToEnd));
         assert_eq!((steps.passed, steps.failed), (4, 1));
-        assert!(steps.close().is_err());
+        assert_eq!(steps.close(), ExitCode::FAILURE);
     }
 
     #[test]

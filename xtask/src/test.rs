@@ -2,9 +2,8 @@
 //! What CI runs, in order: what is cheap and often wrong first, real clients last.
 //! In: whether the long tests are wanted. Out: the steps' output and the sum of what the runners counted.
 
+use std::process::ExitCode;
 use std::time::Duration;
-
-use anyhow::Result;
 
 use crate::check;
 use crate::setup;
@@ -20,7 +19,7 @@ const BUDGET: Duration = Duration::from_secs(39 * 60);
 const FULL_CASES: &str = "4096";
 
 /// Sets up and runs everything.
-pub(crate) fn run(full: bool) -> Result<()> {
+pub(crate) fn run(full: bool) -> ExitCode {
     let mut steps = Steps::within((!full).then_some(BUDGET));
     steps.own("set-up", setup::run);
     without_a_build(&mut steps);
@@ -31,7 +30,7 @@ pub(crate) fn run(full: bool) -> Result<()> {
 }
 
 /// Runs only what needs no build.
-pub(crate) fn check_only() -> Result<()> {
+pub(crate) fn check_only() -> ExitCode {
     let mut steps = Steps::within(None);
     without_a_build(&mut steps);
     steps.close()
@@ -42,7 +41,7 @@ fn without_a_build(steps: &mut Steps) {
         steps.own(name, || check::run(*check));
     }
     steps.own("direction of dependencies", check::dependencies::run);
-    steps.tool("format", Tool::new("cargo fmt --all --check"));
+    steps.tool("format", Tool::new("cargo fmt --all -- --check -l --color never"));
 }
 
 fn rust_tests(steps: &mut Steps, full: bool) {

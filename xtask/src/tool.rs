@@ -3,7 +3,7 @@
 //! In: a command line and a deadline. Out: a `Tally`, or why the tool failed.
 //! Owns the child process: it has ended, or was asked to, when `run` returns.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Instant;
@@ -123,7 +123,6 @@ fn read_lines(stream: impl Read + Send + 'static, sender: SyncSender<Vec<u8>>) {
 
 /// Prints until both streams have ended (true) or the deadline has come (false).
 fn pass_on(lines: &Receiver<Vec<u8>>, deadline: Option<Instant>, mut read: impl FnMut(&str)) -> bool {
-    let mut stdout = std::io::stdout().lock();
     loop {
         let line = match deadline {
             None => lines.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -131,9 +130,9 @@ fn pass_on(lines: &Receiver<Vec<u8>>, deadline: Option<Instant>, mut read: impl 
         };
         match line {
             Ok(line) => {
-                // Whoever closed our standard output still wants the exit code.
-                let _ = stdout.write_all(&line).and_then(|()| stdout.flush());
-                read(&String::from_utf8_lossy(&line));
+                let line = String::from_utf8_lossy(&line);
+                print!("{line}");
+                read(&line);
             }
             Err(RecvTimeoutError::Disconnected) => return true,
             Err(RecvTimeoutError::Timeout) => return false,

@@ -83,10 +83,10 @@ fn links(text: &str) -> Vec<(usize, &str)> {
 
 /// The anchors that a document's headings get: lower case, spaces as hyphens, most punctuation dropped.
 fn headings(text: &str) -> HashSet<String> {
-    let titles = prose(text)
-        .filter_map(|(_, line)| line.starts_with('#').then(|| line.trim_start_matches('#').trim()));
+    let titles = prose(text).map(|(_, line)| line).filter(|line| line.starts_with('#'));
     titles
-        .map(|title| {
+        .map(|line| {
+            let title = line.trim_start_matches('#').trim();
             let kept = title.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
             kept.collect::<String>().to_lowercase().replace(' ', "-")
         })

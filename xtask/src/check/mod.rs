@@ -14,6 +14,7 @@ mod links;
 mod lints;
 mod names;
 mod paths;
+mod tasks;
 
 /// One thing that is wrong.
 #[derive(Debug, PartialEq, Eq)]
@@ -39,6 +40,7 @@ pub(crate) const ALL: &[(&str, Check)] = &[
     ("length of files", length::check),
     ("names of modules", names::check),
     ("lints in one place", lints::check),
+    ("tasks have owners", tasks::check),
     ("links in documents", links::check),
     ("no paths of one machine", paths::check),
 ];
