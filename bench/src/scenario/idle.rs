@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! Memory of a service that does nothing, and what a connection adds that does nothing.
+//! In: flags. Out: a row for the service, one for connections after HELLO, one for identified ones.
+
+use anyhow::Result;
+use clap::Parser;
+
+use super::{KIB, MIB};
+use crate::{
+    client::Compression,
+    report::{Column, Results, Sample},
+    stack::{Path, Plan, SHARDS, Setup, Stack, World, rest},
+};
+
+const COLUMNS: &[Column] = &[("resident_mib", "RSS MiB", 1), ("kib_per_connection", "KiB/connection", 1)];
+/// One guild per shard: the service is idle, not empty.
+const WORLD: World = World { guilds: SHARDS, channels: 5, roles: 5, members: 10, presences: 0, emojis: 0 };
+
+/// Flags of the scenario.
+#[derive(Debug, Parser)]
+pub(crate) struct Args {
+    /// Connections on each shard.
+    #[arg(long, default_value_t = 60)]
+    clients: u32,
+}
+
+/// Starts Holdfast `runs` times.
+pub(crate) fn run(setup: &Setup, args: &Args) -> Result<()> {
+    let mut results = Results::new("idle");
+    let (path, compression) = (Path::Holdfast, Compression::None);
+    let connections = f64::from(args.clients * SHARDS);
+    for run in 0..setup.runs {
+        eprintln!("run {} of {}", run + 1, setup.runs);
+        let stack = Stack::start(setup, Plan { path, world: WORLD, compression, max_concurrency: SHARDS })?;
+        let holdfast = stack.service()?;
+        rest(holdfast)?;
+        let idle = holdfast.memory()?.resident;
+        results.add("service", path.name(), Sample::from([("resident_mib", idle as f64 / MIB)]));
+
+        let mut add = |case: &str| -> Result<()> {
+            let resident = holdfast.memory()?.resident;
+            let each = resident.saturating_sub(idle) as f64 / KIB / connections;
+            let figures = [("resident_mib", resident as f64 / MIB), ("kib_per_connection", each)];
+            results.add(&format!("{connections} {case}"), path.name(), Sample::from(figures));
+            Ok(())
+        };
+        let mut client = stack.client(args.clients, false)?;
+        add("connected")?;
+        client.identify()?;
+        rest(holdfast)?;
+        add("identified")?;
+        results.save(&setup.out)?;
+    }
+    results.show(COLUMNS, &setup.out)
+}
