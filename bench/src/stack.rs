@@ -174,6 +174,8 @@ impl Stack {
             "shards": SHARDS,
             "identifies_total": 100_000,
             "identifies_remaining": 100_000,
+            // Nothing resumes here, and what is kept for it would weigh on the next window.
+            "resume_seconds": 2,
         });
         self.discord.json("POST", "/control/limits", Some(&limits), CONTROL)?;
         let world = serde_json::to_value(self.plan.world)?;

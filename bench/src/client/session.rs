@@ -216,6 +216,8 @@ impl Events {
 
 #[cfg(test)]
 mod tests {
+    use tokio::{io::AsyncReadExt, net::TcpListener, task::LocalSet};
+
     use super::*;
 
     #[test]
@@ -261,6 +263,51 @@ mod tests {
         assert_eq!((counts.timed, counts.p50), (1, 100));
     }
 
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_gateway_is_greeted_followed_and_its_close_noted() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let recorder = Rc::new(RefCell::new(Recorder::new(true, Compression::None).unwrap()));
+        let shared = Rc::clone(&recorder);
+        let client = async move {
+            let session = Session::connect(address, 3, Compression::None, shared).await.unwrap();
+            let identify = session.identify("token", 16);
+            session.run(identify, 0).await;
+        };
+        let ((), identify) =
+            LocalSet::new().run_until(async { tokio::join!(client, gateway(listener)) }).await;
+
+        assert!(identify.contains(r#""shard":[3,16]"#), "{identify}");
+        let counts = recorder.borrow_mut().counts();
+        assert_eq!((counts.events, counts.timed, counts.skipped), (4, 2, 1));
+        assert_eq!((counts.closed, counts.why), (1, vec!["shard 3: closed: 4000 bye".to_owned()]));
+        assert_eq!(recorder.borrow().progress().0, 1);
+    }
+
+    /// Greets one client, sends it a guild and two messages, closes; what the client identified with.
+    async fn gateway(listener: TcpListener) -> String {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut request = [0; 4096];
+        let read = stream.read(&mut request).await.unwrap();
+        assert!(request[..read].starts_with(b"GET /?v=10&encoding=json HTTP/1.1\r\n"));
+        stream.write_all(b"HTTP/1.1 101 Switching Protocols\r\n\r\n").await.unwrap();
+        stream.write_all(&frame(0x81, br#"{"op":10,"d":{"heartbeat_interval":60000}}"#)).await.unwrap();
+        let read = stream.read(&mut request).await.unwrap();
+        for payload in [
+            r#"{"t":"READY","s":1,"op":0,"d":{"guilds":[{"id":"1"}]}}"#,
+            r#"{"t":"GUILD_CREATE","s":2,"op":0,"d":{"id":"1"}}"#,
+            r#"{"t":"MESSAGE_CREATE","s":3,"op":0,"d":{"content":"sim 1 4","nonce":"1"}}"#,
+            r#"{"t":"MESSAGE_CREATE","s":4,"op":0,"d":{"content":"sim 1 6","nonce":"2"}}"#,
+        ] {
+            stream.write_all(&frame(0x81, payload.as_bytes())).await.unwrap();
+        }
+        stream.write_all(&frame(0x88, b"\x0f\xa0bye")).await.unwrap();
+        // Eight bytes of header: 126 to 65,535 bytes of payload, and the mask.
+        let mask: [u8; 4] = request[4..8].try_into().unwrap();
+        let payload = request[8..read].iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask);
+        String::from_utf8(payload.collect()).unwrap()
+    }
+
     fn events() -> (Events, Rc<RefCell<Recorder>>, Receiver<Vec<u8>>) {
         let recorder = Rc::new(RefCell::new(Recorder::new(true, Compression::None).unwrap()));
         let (answers, waiting) = channel(ANSWERS);
@@ -275,5 +322,9 @@ mod tests {
 
     fn feed(events: &mut Events, payload: &str) -> Result<()> {
         events.take(payload.as_bytes(), payload.len(), 1000)
+    }
+
+    fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+        [&[first, payload.len() as u8], payload].concat()
     }
 }

@@ -28,7 +28,7 @@ const COLUMNS: &[Column] = &[
     ("cpu_ms", "CPU ms", 0),
 ];
 /// Discord's window for identifying (gateway rate limits), and a little.
-const IDENTIFY_AGAIN: Duration = Duration::from_millis(5500);
+const IDENTIFY_AGAIN: Duration = Duration::from_millis(6000);
 
 /// Flags of the scenario.
 #[derive(Debug, Parser)]
@@ -44,10 +44,12 @@ pub(crate) fn run(setup: &Setup, args: &Args) -> Result<()> {
     let (path, compression) = (Path::Holdfast, Compression::None);
     let stack = Stack::start(setup, Plan { path, world: args.world, compression, max_concurrency: SHARDS })?;
     let holdfast = stack.service()?;
+    let mut identified = Instant::now();
     for run in 0..setup.runs {
         eprintln!("run {} of {}: {case}", run + 1, setup.runs);
         rest(holdfast)?;
-        let resumed = Instant::now();
+        thread::sleep(IDENTIFY_AGAIN.saturating_sub(identified.elapsed()));
+        identified = Instant::now();
         results.add(&case, "direct", identify(&mut stack.client_past(1)?)?);
 
         rest(holdfast)?;
@@ -62,8 +64,6 @@ pub(crate) fn run(setup: &Setup, args: &Args) -> Result<()> {
         results.add(&case, path.name(), sample);
         results.ratio(&case, "direct", "milliseconds", "milliseconds_x_direct");
         results.save(&setup.out)?;
-        drop(client);
-        thread::sleep(IDENTIFY_AGAIN.saturating_sub(resumed.elapsed()));
     }
     results.show(COLUMNS, &setup.out)
 }
