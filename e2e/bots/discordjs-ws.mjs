@@ -2,7 +2,7 @@
 // @discordjs/ws without a framework: what a gateway service of somebody's own looks like. Keeps raw
 // GUILD_CREATEs, and with `sessions` its sessions in a file, so that it resumes after kill -9.
 
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { REST } from '@discordjs/rest';
 import { CompressionMethod, WebSocketManager, WebSocketShardEvents } from '@discordjs/ws';
 import { answer, count, report, settings, wire } from './report.mjs';
@@ -40,7 +40,13 @@ function dispatch(payload, shard) {
   if (t === 'MESSAGE_CREATE') count('handled', d.content ?? '');
   if (t === 'GUILD_CREATE' || t === 'GUILD_DELETE' || t === 'READY') arrived(shard, d.id);
   // After the message has been counted: what the file says was received was received.
-  if (settings.sessions) writeFileSync(settings.sessions, JSON.stringify([...sessions]));
+  if (settings.sessions) keep();
+}
+
+/** Whole or not at all: kill -9 may come at any moment. */
+function keep() {
+  writeFileSync(`${settings.sessions}.new`, JSON.stringify([...sessions]));
+  renameSync(`${settings.sessions}.new`, settings.sessions);
 }
 
 let announced = false;

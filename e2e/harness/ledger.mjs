@@ -8,6 +8,7 @@ export class Ledger {
   /** guild → number → how often */
   #counts = new Map();
   #total = 0;
+  #excused = new Set();
 
   add(guild, n) {
     if (!this.#arrivals.has(guild)) {
@@ -45,13 +46,20 @@ export class Ledger {
     return lost;
   }
 
-  /** What came more than once. */
+  /** What came more than once and is not excused. */
   twice() {
     const twice = [];
     for (const [guild, counts] of this.#counts) {
       for (const [n, count] of counts) if (count > 1) twice.push(`${guild}#${n}`);
     }
-    return twice;
+    return twice.filter((which) => !this.#excused.has(which));
+  }
+
+  /** Excuses what has come twice up to now, and says how much it is. */
+  excuse() {
+    const twice = this.twice();
+    for (const which of twice) this.#excused.add(which);
+    return twice.length;
   }
 
   /** First arrivals that came after a higher number of their guild. */

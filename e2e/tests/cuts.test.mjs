@@ -20,7 +20,7 @@ const flowing = async (stage, client, told) => {
 const counted = (stage, client, { bot }) => stage.assertAll(bot);
 
 /** Discord breaks every shard's connection; behind Holdfast the bot must not even notice. */
-function broken(fault) {
+function broken(fault, excuse = () => {}) {
   return async (stage, client, { bot }) => {
     const resumed = Math.max(...(await stage.simulator.sessions()).map((session) => session.resumes));
     const noticed = bot.of('disconnected').length;
@@ -28,7 +28,18 @@ function broken(fault) {
     await stage.upstreamResumed(resumed + 1);
     await stage.flows(bot);
     if (stage.holdfast) assert.equal(bot.of('disconnected').length, noticed, 'the bot noticed');
+    excuse(stage, bot);
+    assert.deepEqual(bot.wire.twice(), [], 'twice');
   };
+}
+
+/**
+ * Directly, the JavaScript libraries read their session for RESUME on the same connection before what
+ * came in the same read has raised its sequence: they ask for those few again. Not the server's fault.
+ */
+function carelessResume(stage, bot) {
+  if (stage.holdfast || bot.name.startsWith('discord.py')) return;
+  stage.note(`${bot.wire.excuse() + bot.handled.excuse()} asked for twice by the library`);
 }
 
 /** The bot's own connections break, and what it dials is not answered before `away` ms are over. */
@@ -54,7 +65,7 @@ story(
     'Discord closes with RST': broken({ kind: 'rst' }),
     'Discord closes with FIN and at once RST': broken({ kind: 'fin_rst' }),
     'Discord asks to reconnect (op 7)': broken({ kind: 'op7' }),
-    'Discord invalidates resumably (op 9 true)': broken({ kind: 'op9', resumable: true }),
+    'Discord invalidates resumably (op 9 true)': broken({ kind: 'op9', resumable: true }, carelessResume),
     'Discord closes with 4000': broken({ kind: 'close', code: 4000 }),
     'the bot is cut by FIN, back after 2 s': cut('fin', 2_000),
     'the bot is cut by RST, back at once': cut('rst', 0),
@@ -91,7 +102,7 @@ story(
       await stage.barrier(bot);
       assert.deepEqual(bot.wire.lost(sent, from), []);
       assert.deepEqual(bot.wire.twice(), []);
-      assert.deepEqual(bot.wire.disordered(), []);
+      stage.assertOrdered(bot);
     },
   },
 );

@@ -32,3 +32,11 @@ test('what came twice is twice, but not out of order', () => {
 test('what came late for the first time is out of order', () => {
   assert.deepEqual(arrived(1, 3, 2).disordered(), ['1#2 after #3']);
 });
+
+test('what is excused is not complained about again, what comes later is', () => {
+  const ledger = arrived(1, 1);
+  assert.equal(ledger.excuse(), 1);
+  ledger.add('1', 2);
+  ledger.add('1', 2);
+  assert.deepEqual(ledger.twice(), ['1#2']);
+});

@@ -51,7 +51,7 @@ story(
       assert.deepEqual(bot.wire.lost(sent, from).slice(0, 20), [], 'lost on the wire');
       assert.deepEqual(bot.handled.lost(sent, from).slice(0, 20), [], 'lost for the handler');
       assert.deepEqual(bot.wire.twice().slice(0, 20), [], 'twice');
-      assert.deepEqual(bot.wire.disordered().slice(0, 20), [], 'order');
+      stage.assertOrdered(bot);
       const inFlight = bot.wire.lost(gone);
       stage.note(`${inFlight.length} of ${bot.wire.total} were on their way when the bot died`);
       assert.ok(inFlight.length < RATE, `in flight: ${inFlight.length}`);
@@ -71,7 +71,7 @@ story(
       await bot.caughtUp(sent);
       await stage.barrier(bot);
       assert.deepEqual(bot.wire.lost(sent), []);
-      assert.deepEqual(bot.wire.disordered(), []);
+      stage.assertOrdered(bot);
       stage.note(`${bot.wire.twice().length} of ${bot.wire.total} came twice`);
     },
   },
@@ -162,7 +162,7 @@ story(
       await bot.caughtUp(sent);
       await stage.barrier(bot);
       assert.deepEqual(bot.wire.lost(sent).slice(0, 20), []);
-      assert.deepEqual(bot.wire.disordered().slice(0, 20), []);
+      stage.assertOrdered(bot);
       stage.note(`${bot.wire.twice().length} of ${bot.wire.total} came twice`);
     },
   },
