@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! What is remembered of an upstream session and of clients' sessions. Plain values, stored as JSON.
+//! Unknown fields are skipped and absent new ones get their default, so that the version before can be read.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::StreamId;
+
+/// A shard's session with Discord, as needed to resume it.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct SessionRecord {
+    /// Discord's session id: a secret.
+    pub session_id: String,
+    /// READY's `resume_gateway_url`.
+    pub resume_url: String,
+    /// The session's public name.
+    pub stream: StreamId,
+    /// Position of the log at the moment when the stream began (its last entry before).
+    pub sequence_base: u64,
+    /// Discord's latest sequence when the record was written; the log usually knows a later one.
+    #[serde(default)]
+    pub sequence: Option<u64>,
+    /// The log's last position when the record was written.
+    pub position: u64,
+    /// The shard's number.
+    pub shard: u32,
+    /// Number of all shards of this session.
+    pub total: u32,
+    /// READY's `d`, from which clients' READY is made.
+    pub ready: Box<RawValue>,
+    /// When the record was written, milliseconds of Unix time.
+    #[serde(default)]
+    pub written_unix_ms: u64,
+}
+
+impl fmt::Debug for SessionRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionRecord")
+            .field("session_id", &"***")
+            .field("stream", &self.stream)
+            .field("sequence_base", &self.sequence_base)
+            .field("sequence", &self.sequence)
+            .field("position", &self.position)
+            .field("shard", &self.shard)
+            .field("total", &self.total)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A client's session on the WebSocket front, as needed to resume it or to take it over.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientRecord {
+    /// The session id that the client was given: a secret.
+    pub session_id: String,
+    /// Who it is: a hash over credential and shard, or over a name.
+    pub identity: String,
+    /// The name in the connection's query, if it gave one.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// Intents with which it identified.
+    pub intents: u64,
+    /// Last position written to its connection.
+    pub written: u64,
+    /// Last position that a heartbeat of its confirmed.
+    pub confirmed: u64,
+    /// Position of the snapshot that it was given: it can't resume below.
+    pub snapshot: u64,
+    /// Whether that snapshot was written whole: before, the session can only be taken over, not resumed.
+    #[serde(default)]
+    pub complete: bool,
+    /// When its connection ended, milliseconds of Unix time; `None` while connected.
+    #[serde(default)]
+    pub disconnected_unix_ms: Option<u64>,
+    /// Member requests that wait for an answer: our number and the client's nonce, if it gave one.
+    #[serde(default)]
+    pub requests: Vec<(u64, Option<String>)>,
+}
+
+impl fmt::Debug for ClientRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientRecord")
+            .field("session_id", &"***")
+            .field("identity", &"***")
+            .field("name", &self.name)
+            .field("intents", &self.intents)
+            .field("written", &self.written)
+            .field("confirmed", &self.confirmed)
+            .field("snapshot", &self.snapshot)
+            .field("disconnected_unix_ms", &self.disconnected_unix_ms)
+            .field("requests", &self.requests.len())
+            .finish()
+    }
+}
