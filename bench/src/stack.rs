@@ -120,12 +120,35 @@ pub(crate) struct Plan {
     pub(crate) max_concurrency: u32,
 }
 
+impl Plan {
+    /// The simulator's flags, for REST and gateway at these addresses.
+    fn simulator(&self, http: SocketAddr, gateway: SocketAddr) -> Result<Vec<String>> {
+        let limits = json!({
+            "max_concurrency": self.max_concurrency,
+            "shards": SHARDS,
+            "identifies_total": 100_000,
+            "identifies_remaining": 100_000,
+            // Nothing resumes here, and what is kept for it would weigh on the next window.
+            "resume_seconds": 2,
+        });
+        let world = serde_json::to_string(&self.world)?;
+        Ok(vec![
+            format!("--http-port={}", http.port()),
+            format!("--gateway-port={}", gateway.port()),
+            format!("--world={world}"),
+            format!("--limits={limits}"),
+        ])
+    }
+}
+
 /// The processes of one measurement.
 pub(crate) struct Stack {
     setup: Setup,
     plan: Plan,
-    /// Control routes of the simulator.
+    /// REST and control routes of the simulator.
     discord: Http,
+    /// The simulator's gateway.
+    upstream: SocketAddr,
     /// Where clients connect to.
     gateway: SocketAddr,
     /// From the start of the middle process until it was ready.
@@ -141,20 +164,23 @@ impl Stack {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let files = setup.scratch.join(format!("stack-{}", NUMBER.fetch_add(1, Ordering::Relaxed)));
         fs::create_dir_all(&files)?;
-        let discord = Http { address: free_address()? };
-        let args = ["--listen".to_owned(), discord.address.to_string()];
+        let (discord, upstream) = (Http { address: free_address()? }, free_address()?);
+        let args = plan.simulator(discord.address, upstream)?;
         let simulator = setup.nursery.start(&setup.simulator, &args, files.join("simulator.log"), false)?;
         let mut stack = Self {
             setup: setup.clone(),
             plan,
             discord,
-            gateway: discord.address,
+            upstream,
+            gateway: upstream,
             ready_after: Duration::ZERO,
             middle: None,
             simulator,
             files,
         };
-        stack.prepare_world()?;
+        wait(&stack.simulator, || {
+            Ok(matches!(stack.discord.request("GET", "/control/state", None, CONTROL), Ok((200, _))))
+        })?;
         let started = Instant::now();
         match plan.path {
             Path::Direct => {}
@@ -165,30 +191,12 @@ impl Stack {
         Ok(stack)
     }
 
-    fn prepare_world(&self) -> Result<()> {
-        wait(&self.simulator, || {
-            Ok(matches!(self.discord.request("GET", "/control/state", None, CONTROL), Ok((200, _))))
-        })?;
-        let limits = json!({
-            "max_concurrency": self.plan.max_concurrency,
-            "shards": SHARDS,
-            "identifies_total": 100_000,
-            "identifies_remaining": 100_000,
-            // Nothing resumes here, and what is kept for it would weigh on the next window.
-            "resume_seconds": 2,
-        });
-        self.discord.json("POST", "/control/limits", Some(&limits), CONTROL)?;
-        let world = serde_json::to_value(self.plan.world)?;
-        self.discord.json("POST", "/control/world", Some(&world), STARTING)?;
-        Ok(())
-    }
-
     fn start_relay(&mut self) -> Result<()> {
         self.gateway = free_address()?;
         let args = [
             "relay".to_owned(),
             format!("--listen={}", self.gateway),
-            format!("--upstream={}", self.discord.address),
+            format!("--upstream={}", self.upstream),
         ];
         let log = self.files.join("relay.log");
         let relay = self.setup.nursery.start(&self.setup.bench, &args, log, false)?;
@@ -216,7 +224,7 @@ impl Stack {
             "[discord]\ntoken = \"sim-token\"\napi_url = \"http://{discord}/api/v10\"\n\
              intents = {ALL_INTENTS}\ncompression = \"{compression}\"\n\n\
              [ws]\nlisten = \"{gateway}\"\npublic_url = \"ws://{gateway}\"\nstate_dir = \"{state}\"\n\
-             shards = {{ total = {SHARDS} }}\ncache = {{ {cache} }}\n\n\
+             shards = {{ total = {SHARDS} }}\nstored_zlib = false\ncache = {{ {cache} }}\n\n\
              [admin]\nlisten = \"{admin}\"\n\n[log]\nlevel = \"warn\"\n{more}\n",
             compression = self.plan.compression.name(),
             state = self.files.join("state").display(),
@@ -232,7 +240,7 @@ impl Stack {
 
     /// Connects clients past what stands in the middle.
     pub(crate) fn client_past(&self, clients: u32) -> Result<Client> {
-        self.client_at(self.discord.address, clients, false)
+        self.client_at(self.upstream, clients, false)
     }
 
     fn client_at(&self, address: SocketAddr, clients: u32, check: bool) -> Result<Client> {
