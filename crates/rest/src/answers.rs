@@ -74,9 +74,8 @@ mod tests {
 
     #[test]
     fn either_flag_of_a_pair_grants_the_intent() {
-        let grants = |flags| {
-            Application { id: String::new(), name: String::new(), flags }.privileged_intents()
-        };
+        let grants =
+            |flags| Application { id: String::new(), name: String::new(), flags }.privileged_intents();
         assert_eq!(grants(0), 0);
         assert_eq!(grants(1 << 12), 1 << 8);
         assert_eq!(grants(1 << 15), 1 << 1);

@@ -48,8 +48,7 @@ impl Client {
     /// The address or the token can't be used at all.
     pub fn new(api_url: &str, token: &Secret) -> Result<Self, RestError> {
         let api_url = api_url.trim_end_matches('/').to_owned();
-        let uri: Uri =
-            api_url.parse().map_err(|error: http::uri::InvalidUri| address(error.to_string()))?;
+        let uri: Uri = api_url.parse().map_err(|error: http::uri::InvalidUri| address(error.to_string()))?;
         if uri.host().is_none() || !matches!(uri.scheme_str(), Some("http" | "https")) {
             return Err(address("it begins with http:// or https:// and a host".to_owned()));
         }
@@ -145,7 +144,6 @@ impl fmt::Debug for Client {
         f.debug_struct("Client").field("api_url", &self.api_url).finish_non_exhaustive()
     }
 }
-
 
 fn retry_after(response: &Response<Incoming>) -> Option<Duration> {
     let seconds: f64 = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;

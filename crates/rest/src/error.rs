@@ -51,7 +51,9 @@ pub enum RestError {
         after: Duration,
     },
     /// An answer that isn't what was asked for.
-    #[error("{path} was answered with something else than Discord's API would: is discord.api_url right? {reason}")]
+    #[error(
+        "{path} was answered with something else than Discord's API would: is discord.api_url right? {reason}"
+    )]
     NotDiscord {
         /// The path that was asked for.
         path: String,

@@ -2,10 +2,10 @@
 //! Discord's REST API for our own services: what a service asks comes in, a typed answer or an error that says what
 //! to do goes out. One client per token; whoever asks decides about trying again.
 
+mod answers;
 mod client;
 mod error;
 mod gateway_url;
-mod answers;
 
 pub use answers::{Application, CurrentUser, GatewayBot, SessionStartLimit};
 pub use client::Client;

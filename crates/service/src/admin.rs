@@ -55,7 +55,10 @@ mod tests {
         let condition = admin.service.readiness.condition("shards", "none connected");
         assert!(admin.get("/healthz").await.starts_with("HTTP/1.1 200"));
         let waiting = admin.get("/readyz").await;
-        assert!(waiting.starts_with("HTTP/1.1 503") && waiting.contains("shards: none connected"), "{waiting}");
+        assert!(
+            waiting.starts_with("HTTP/1.1 503") && waiting.contains("shards: none connected"),
+            "{waiting}"
+        );
         condition.ready();
         assert!(admin.get("/readyz").await.starts_with("HTTP/1.1 200"));
         assert!(admin.get("/metrics").await.contains("process_resident_memory_bytes"));

@@ -33,7 +33,9 @@ pub fn bind(address: SocketAddr, setting: &str) -> Result<TcpListener, BindError
         let advice = match source.kind() {
             io::ErrorKind::AddrInUse => "; another process has this port: end it or choose another port",
             io::ErrorKind::PermissionDenied => "; ports below 1024 need more rights: choose a higher one",
-            io::ErrorKind::AddrNotAvailable => "; this machine has no such address: 0.0.0.0 means all of them",
+            io::ErrorKind::AddrNotAvailable => {
+                "; this machine has no such address: 0.0.0.0 means all of them"
+            }
             _ => "",
         };
         BindError { address, setting: setting.to_owned(), source, advice }

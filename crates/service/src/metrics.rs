@@ -70,7 +70,11 @@ impl Collector for Process {
             ("process_start_time_seconds", "When the process began, in seconds since 1970", Some(started)),
             ("process_resident_memory_bytes", "Memory in use", resident_bytes()),
             ("process_open_fds", "Open files and sockets", open_files()),
-            ("process_max_fds", "Most files and sockets that may be open", file_limit().map(|limit| limit as f64)),
+            (
+                "process_max_fds",
+                "Most files and sockets that may be open",
+                file_limit().map(|limit| limit as f64),
+            ),
         ];
         for (name, help, value) in gauges {
             let Some(value) = value else { continue };

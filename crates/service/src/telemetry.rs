@@ -46,7 +46,8 @@ impl LogSettings {
             _ => None,
         };
         Self {
-            level: section.custom("level", "info".to_owned(), expected, parse, |level| format!("\"{level}\"")),
+            level: section
+                .custom("level", "info".to_owned(), expected, parse, |level| format!("\"{level}\"")),
             format: section.choice(
                 "format",
                 LogFormat::Pretty,
@@ -62,7 +63,12 @@ fn is_level(text: &str) -> bool {
     text.split(',').all(|directive| match directive.trim().rsplit_once('=') {
         Some((target, name)) => !target.is_empty() && level(name),
         None => level(directive.trim()),
-    }) && EnvFilter::try_new(text).is_ok()
+    }) && EnvFilter::try_new(spaceless(text)).is_ok()
+}
+
+/// The filter's own parser takes no spaces.
+fn spaceless(text: &str) -> String {
+    text.split_whitespace().collect()
 }
 
 /// The running log.
@@ -140,9 +146,13 @@ impl Telemetry {
                         seen = now;
                     }
                 }
-                match level().and_then(|level| telemetry.set_level(&level).map(|()| level).map_err(|e| e.to_string())) {
+                match level()
+                    .and_then(|level| telemetry.set_level(&level).map(|()| level).map_err(|e| e.to_string()))
+                {
                     Ok(level) => tracing::info!(level, "log level read anew"),
-                    Err(error) => tracing::warn!(error, "the log level stays: the settings have a problem now"),
+                    Err(error) => {
+                        tracing::warn!(error, "the log level stays: the settings have a problem now")
+                    }
                 }
             }
         });
@@ -156,7 +166,7 @@ async fn modified(file: Option<&PathBuf>) -> Option<SystemTime> {
 
 fn filter_of(level: &str) -> Result<EnvFilter, TelemetryError> {
     if is_level(level) {
-        EnvFilter::try_new(level).map_err(|_| TelemetryError::Level(level.to_owned()))
+        EnvFilter::try_new(spaceless(level)).map_err(|_| TelemetryError::Level(level.to_owned()))
     } else {
         Err(TelemetryError::Level(level.to_owned()))
     }

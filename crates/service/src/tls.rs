@@ -61,7 +61,10 @@ impl Tls {
             .and_then(Iterator::collect::<Result<Vec<_>, _>>)
             .map_err(|error| wrong(&self.cert, error))?;
         if chain.is_empty() {
-            return Err(TlsError::File { file: self.cert.clone(), reason: "no certificate in it".to_owned() });
+            return Err(TlsError::File {
+                file: self.cert.clone(),
+                reason: "no certificate in it".to_owned(),
+            });
         }
         let key = PrivateKeyDer::from_pem_file(&self.key).map_err(|error| wrong(&self.key, error))?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());

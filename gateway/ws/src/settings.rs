@@ -208,7 +208,8 @@ impl Config {
             listen: ws.address("listen", SocketAddr::from(([127, 0, 0, 1], 7878))),
             public_url: ws.url("public_url", "ws://localhost:7878", &["ws", "wss"]),
             tls: Tls::read(ws),
-            pages: ws.names("pages", &[], "a list of paths such as \"/metrics\"", |path| path.starts_with('/')),
+            pages: ws
+                .names("pages", &[], "a list of paths such as \"/metrics\"", |path| path.starts_with('/')),
             state_dir: ws.path("state_dir", "state"),
             shards: ws.section("shards", Shards::read),
             presence: ws.optional_custom("presence", PRESENCE_KIND, presence, shown),
@@ -221,7 +222,11 @@ impl Config {
                 &[("written", CatchUpFrom::Written), ("confirmed", CatchUpFrom::Confirmed)],
             ),
             interaction_max_age: ws.duration("interaction_max_age", 3 * SECOND, Duration::ZERO..=15 * MINUTE),
-            heartbeat_interval: ws.duration("heartbeat_interval", Duration::from_millis(41_250), SECOND..=5 * MINUTE),
+            heartbeat_interval: ws.duration(
+                "heartbeat_interval",
+                Duration::from_millis(41_250),
+                SECOND..=5 * MINUTE,
+            ),
             handshake_timeout: ws.duration("handshake_timeout", 10 * SECOND, SECOND / 10..=MINUTE),
             identify_timeout: ws.duration("identify_timeout", 30 * SECOND, SECOND / 10..=10 * MINUTE),
             session_expiry: ws.duration("session_expiry", 5 * MINUTE, SECOND..=24 * HOUR),
@@ -250,7 +255,8 @@ impl Default for Config {
 impl Discord {
     fn read(discord: &Section<'_>) -> Self {
         let token = discord.secret_or_file("token", "token_file").unwrap_or_else(|| {
-            discord.problem("token", "missing: set the variable DISCORD_TOKEN, or the key token or token_file");
+            discord
+                .problem("token", "missing: set the variable DISCORD_TOKEN, or the key token or token_file");
             Secret::default()
         });
         Self {
@@ -278,7 +284,10 @@ impl Shards {
         let start = narrow(shards.integer("start", 0, 0..=1_000_000));
         let end = number_or(shards, "end", "total", 1..=1_000_000).map(narrow);
         if end.is_some_and(|end| end <= start) {
-            shards.problem("end", format!("no shard is left: it is the one after the last, and start is {start}"));
+            shards.problem(
+                "end",
+                format!("no shard is left: it is the one after the last, and start is {start}"),
+            );
         }
         if let Some(total) = total {
             if start >= total {
@@ -374,7 +383,8 @@ fn intents(discord: &Section<'_>) -> Intents {
         }
         _ => None,
     };
-    let expected = "the sum of Discord's intent bits, or a list of their names such as [\"GUILDS\", \"GUILD_MESSAGES\"]";
+    let expected =
+        "the sum of Discord's intent bits, or a list of their names such as [\"GUILDS\", \"GUILD_MESSAGES\"]";
     let default = Intents::ALL.without(Intents::PRIVILEGED);
     discord.custom("intents", default, expected, parse, |intents| intents.0.to_string())
 }

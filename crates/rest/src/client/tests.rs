@@ -31,7 +31,8 @@ async fn the_gateway_is_asked_for_with_the_token() {
 #[tokio::test]
 async fn a_gateway_that_is_our_own_is_refused() {
     let discord = serve(Router::new().route("/api/v10/gateway/bot", get(async || GATEWAY))).await;
-    let error = client(&discord).gateway_bot(Some("wss://gateway.discord.gg:443/")).await.expect_err("refused");
+    let error =
+        client(&discord).gateway_bot(Some("wss://gateway.discord.gg:443/")).await.expect_err("refused");
     assert!(matches!(error, RestError::OwnGateway { .. }) && error.is_final(), "{error}");
 }
 

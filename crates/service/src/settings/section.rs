@@ -76,6 +76,13 @@ impl<'d> Section<'d> {
         })
     }
 
+    /// Reports `key` as a problem if it is written at all.
+    pub fn refuse(&self, key: &'static str, what: &str) {
+        if let Some(node) = self.node(key) {
+            self.note(key, what.to_owned(), Some(node.origin.clone()));
+        }
+    }
+
     /// `true` or `false`.
     pub fn flag(&self, key: &'static str, default: bool) -> bool {
         let parse = |value: &Value| match value {
@@ -112,7 +119,12 @@ impl<'d> Section<'d> {
     }
 
     /// A duration within `range`, written as `"30s"`.
-    pub fn duration(&self, key: &'static str, default: Duration, range: RangeInclusive<Duration>) -> Duration {
+    pub fn duration(
+        &self,
+        key: &'static str,
+        default: Duration,
+        range: RangeInclusive<Duration>,
+    ) -> Duration {
         let expected = format!(
             "a duration from {} to {}, such as \"{}\"",
             show_duration(*range.start()),
@@ -127,7 +139,12 @@ impl<'d> Section<'d> {
     }
 
     /// One of several names.
-    pub fn choice<T: Copy + PartialEq>(&self, key: &'static str, default: T, choices: &[(&'static str, T)]) -> T {
+    pub fn choice<T: Copy + PartialEq>(
+        &self,
+        key: &'static str,
+        default: T,
+        choices: &[(&'static str, T)],
+    ) -> T {
         let names: Vec<_> = choices.iter().map(|(name, _)| format!("\"{name}\"")).collect();
         let parse = |value: &Value| match value {
             Value::Text(text) => choices.iter().find(|(name, _)| name == text).map(|(_, choice)| *choice),
@@ -245,6 +262,26 @@ impl<'d> Section<'d> {
         let shown = if secret.is_some() { Shown::Masked } else { Shown::Unset };
         self.record(key, shown, node);
         secret
+    }
+
+    /// A secret under `key`, or else the content of the file that `file_key` names.
+    pub fn secret_or_file(&self, key: &'static str, file_key: &'static str) -> Option<Secret> {
+        let secret = self.secret(key);
+        let file = self.optional_path(file_key);
+        if secret.is_some() {
+            return secret;
+        }
+        match std::fs::read_to_string(file?) {
+            Ok(text) if !text.trim().is_empty() => Some(Secret::new(text.trim())),
+            Ok(_) => {
+                self.problem(file_key, "the file is empty");
+                None
+            }
+            Err(error) => {
+                self.problem(file_key, format!("cannot read the file: {error}"));
+                None
+            }
+        }
     }
 
     /// Where the value under `key` was written, if it was.

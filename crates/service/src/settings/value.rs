@@ -161,9 +161,9 @@ fn node_from_toml(value: &Spanned<DeValue<'_>>, at: usize, origin: &dyn Fn(usize
             digits.as_str().parse().map_or_else(|_| Value::Text(digits.as_str().to_owned()), Value::Float)
         }
         DeValue::Datetime(datetime) => Value::Text(datetime.to_string()),
-        DeValue::Array(items) => Value::List(
-            items.iter().map(|item| node_from_toml(item, item.span().start, origin)).collect(),
-        ),
+        DeValue::Array(items) => {
+            Value::List(items.iter().map(|item| node_from_toml(item, item.span().start, origin)).collect())
+        }
         DeValue::Table(table) => Value::Table(from_toml(table, origin)),
     };
     Node { value: converted, origin: origin(at) }

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! The tree of commands and their flags.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+const EXAMPLES: &str = "\
+Examples:
+  holdfast up --simulate                  everything against a simulated Discord: no account needed
+  DISCORD_TOKEN=… holdfast up             hold the bot's shards, with the defaults
+  holdfast up --config /etc/holdfast.toml
+  HOLDFAST__WS__LISTEN=0.0.0.0:7878 holdfast up
+  holdfast up --config config.json        a file in gateway-proxy's form
+  holdfast doctor                         what is wrong, and how to mend it
+  holdfast config                         what is in effect, and where it comes from
+
+Then point the bot's library at ws://localhost:7878 instead of Discord's gateway.
+
+Exit codes: 0 ended as asked, 1 error, 2 wrong arguments or settings, 3 refused by Discord, 4 drain deadline passed.";
+
+/// Everything long-lived that a Discord bot needs, taken out of the bot.
+#[derive(Debug, Parser)]
+#[command(name = "holdfast", version, after_help = EXAMPLES, max_term_width = 110)]
+pub(crate) struct Args {
+    /// Settings file; without it holdfast.toml, /holdfast.toml, config.json or /config.json, if there is one
+    #[arg(long, short, global = true, value_name = "FILE", env = "HOLDFAST_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start all services that the settings name
+    Up(Up),
+    /// Start the gateway service alone: shards, log and WebSocket front
+    Ws(Run),
+    /// Print the effective settings with their origin, secrets masked
+    Config,
+    /// Check token, gateway, intents, identify budget, ports, folders and limits, and say how to mend each
+    Doctor,
+}
+
+/// Flags of every command that starts services.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Run {
+    /// Write the addresses in use to this file as JSON once they are bound (for ports given as 0)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) addresses: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Up {
+    #[command(flatten)]
+    pub(crate) run: Run,
+    /// Simulate Discord in this process: a small world with some traffic, no account needed
+    #[arg(long)]
+    pub(crate) simulate: bool,
+    /// Guilds of the simulated world
+    #[arg(long, value_name = "NUMBER", default_value_t = 16, requires = "simulate")]
+    pub(crate) guilds: u32,
+    /// Shards that the simulated Discord recommends
+    #[arg(long, value_name = "NUMBER", default_value_t = 2, requires = "simulate")]
+    pub(crate) shards: u32,
+    /// Messages a second in the simulated world, over all its guilds
+    #[arg(long, value_name = "NUMBER", default_value_t = 5, requires = "simulate")]
+    pub(crate) messages: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_tree_of_commands_is_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn the_settings_file_may_stand_before_or_after_the_command() {
+        for line in [["holdfast", "--config", "a.toml", "up"], ["holdfast", "up", "--config", "a.toml"]] {
+            assert_eq!(Args::parse_from(line).config, Some(PathBuf::from("a.toml")));
+        }
+    }
+
+    #[test]
+    fn flags_of_the_simulation_need_the_simulation() {
+        assert!(Args::try_parse_from(["holdfast", "up", "--guilds", "4"]).is_err());
+        assert!(Args::try_parse_from(["holdfast", "up", "--simulate", "--guilds", "4"]).is_ok());
+    }
+}

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! The settings file in the root, and what is said about settings that are wrong.
+
+use super::*;
+
+const FILE: &str = include_str!("../../../holdfast.toml");
+
+#[test]
+fn the_settings_file_holds_the_defaults() {
+    let file = Document::parse(FILE, "holdfast.toml").expect("TOML").read(Settings::read);
+    let defaults = Document::empty().read(Settings::read);
+    assert_eq!(file.value, defaults.value);
+    assert_eq!(paths(&file.problems), ["discord.token"], "only the token is missing");
+}
+
+#[test]
+fn the_settings_file_names_every_key_with_its_default() {
+    let file = Document::parse(FILE, "holdfast.toml").expect("TOML");
+    let defaults = Document::empty().read(Settings::read).effective;
+    for path in defaults.paths() {
+        let last = path.rsplit('.').next().expect("a last part");
+        let optional = FILE.contains(&format!("\n#{last} = "));
+        let within_optional = FILE.lines().any(|line| {
+            line.starts_with('#') && line.contains(&format!("{{ {last} = "))
+                || line.contains(&format!(", {last} = "))
+        });
+        assert!(file.get(&path).is_some() || optional || within_optional, "{path} isn't in holdfast.toml");
+    }
+}
+
+#[test]
+fn the_settings_without_a_default_are_well_in_the_file() {
+    let uncommented: String = FILE.lines().map(|line| uncommented(line) + "\n").collect();
+    let reading = Document::parse(&uncommented, "holdfast.toml").expect("TOML").read(Settings::read);
+    assert!(reading.problems.is_empty(), "{:?}", reading.problems);
+    assert!(reading.value.ws.presence.is_some() && reading.value.ws.tls.is_some());
+}
+
+#[test]
+fn everything_that_is_wrong_is_said_at_once_with_the_nearest_key_and_its_place() {
+    let text = "[discord]\ntoken = \"t\"\ncompression = \"zstd\"\n[ws]\nlisten = \"7878\"\nheartbeat_intervall = \"1s\"\n\
+                memory = \"1 GiB\"\nshards = { total = 4, start = 4 }\n[ws.log]\nage = 30\n[api]\n[wss]\n";
+    let problems = Document::parse(text, "my.toml").expect("TOML").read(Settings::read).problems;
+    let said: Vec<_> = problems.iter().map(ToString::to_string).collect();
+    for expected in [
+        "discord.compression: expected one of \"zstd-stream\", \"zlib-stream\", \"none\", got \"zstd\" (my.toml, line 3)",
+        "ws.listen: expected an address and a port, such as \"127.0.0.1:7878\" or \"[::]:7878\", got \"7878\" (my.toml, line 5)",
+        "ws.heartbeat_intervall: unknown key; did you mean `heartbeat_interval`? (my.toml, line 6)",
+        "ws.memory: unknown key; did you mean `ws.log.memory`? (my.toml, line 7)",
+        "ws.shards.start: shards are numbered from 0, and there are 4 (my.toml, line 8)",
+        "ws.log.age: expected a duration from 1m to 7d, such as \"1d\", got 30 (my.toml, line 10)",
+        "api: this service is planned, and not part of this version: take the section out (my.toml, line 11)",
+        "wss: unknown key; did you mean `ws`? (my.toml, line 12)",
+    ] {
+        assert!(said.iter().any(|line| line == expected), "{expected}\nnot in {said:#?}");
+    }
+    assert_eq!(said.len(), 8, "{said:#?}");
+}
+
+#[test]
+fn the_environment_lies_over_the_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("holdfast.toml");
+    std::fs::write(&path, "[ws]\nlisten = \"127.0.0.1:1\"\nmax_clients = 5\n").expect("writes");
+    let variables = [
+        ("DISCORD_TOKEN", "from.the.environment"),
+        ("HOLDFAST__WS__LISTEN", "0.0.0.0:2"),
+        ("HOLDFAST__WS__SHARDS__TOTAL", "8"),
+        ("HOLDFAST__WS__CACHE__MEMBERS", "true"),
+        ("HOLDFAST__WS__CATCH_UP", "MESSAGE_CREATE,MESSAGE_DELETE"),
+        ("HOLDFAST__WS__PRESENCE", r#"{"status":"idle"}"#),
+        ("HOLDFAST__LOG__LEVEL", ""),
+        ("HOLDFAST_CONFIG", "not a setting"),
+        ("HOME", "/root"),
+    ];
+    let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let written = Written::of(Some(path), variables).expect("parses");
+    let settings = written.read().into_result().expect("nothing is wrong");
+    assert_eq!(settings.ws.listen.to_string(), "0.0.0.0:2");
+    assert_eq!(settings.ws.max_clients, 5);
+    assert_eq!(settings.ws.shards.total, Some(8));
+    assert!(settings.ws.cache.members);
+    assert_eq!(settings.ws.catch_up.len(), 2);
+    assert_eq!(settings.ws.presence.expect("set")["status"], "idle");
+    assert!(settings.ws.discord.token.matches("from.the.environment"));
+    assert_eq!(settings.log.level, "info");
+}
+
+#[test]
+fn a_wrong_variable_is_named() {
+    let variables = [("HOLDFAST__WS__LISTN".to_owned(), "x".to_owned())];
+    let problems = Written::of(None, variables).expect("parses").read().problems;
+    let said: Vec<_> = problems.iter().map(ToString::to_string).collect();
+    let expected =
+        "ws.listn: unknown key; did you mean `listen`? (environment variable HOLDFAST__WS__LISTN)".to_owned();
+    assert!(said.contains(&expected), "{said:#?}");
+}
+
+#[test]
+fn what_is_printed_masks_the_token_and_reads_back_the_same() {
+    let text =
+        "[discord]\ntoken = \"very.secret.token\"\n[ws]\nheartbeat_interval = \"500ms\"\nmax_clients = 9\n";
+    let reading = Document::parse(text, "my.toml").expect("TOML").read(Settings::read);
+    let (printed, _) = show(&reading.effective, reading.problems, None);
+    assert!(!printed.contains("secret.token"), "{printed}");
+    assert!(printed.contains("max_clients = 9") && printed.contains("# my.toml, line 5"), "{printed}");
+    let again = Document::parse(&printed, "printed").expect("TOML").read(Settings::read).value;
+    assert_eq!(
+        Settings { ws: tokenless(again.ws), ..again.clone() },
+        Settings { ws: tokenless(reading.value.ws), ..again }
+    );
+}
+
+#[test]
+fn a_token_file_is_read_and_a_missing_one_is_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("token");
+    std::fs::write(&path, "Bot file.token\n").expect("writes");
+    let with = |path: &Path| format!("[discord]\ntoken_file = {:?}\n", path.display().to_string());
+    let reading = Document::parse(&with(&path), "my.toml").expect("TOML").read(Settings::read);
+    assert!(reading.value.ws.discord.token.matches("file.token"));
+    let missing = Document::parse(&with(&folder.path().join("no")), "my.toml").expect("TOML");
+    assert!(paths(&missing.read(Settings::read).problems).contains(&"discord.token_file".to_owned()));
+}
+
+#[test]
+fn text_that_is_no_toml_is_named_with_its_line() {
+    let problems = Document::parse("[ws]\nlisten = \nport == 3\n", "my.toml").expect_err("no TOML");
+    assert!(problems.to_string().contains("my.toml, line 2"), "{problems}");
+}
+
+#[test]
+fn the_level_is_read_anew_from_the_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("holdfast.toml");
+    std::fs::write(&path, "[log]\nlevel = \"debug\"\n").expect("writes");
+    assert_eq!(level(Some(&path)), Ok("debug".to_owned()));
+    std::fs::write(&path, "[log]\nlevel = \"loud\"\n").expect("writes");
+    assert!(level(Some(&path)).is_err());
+}
+
+fn paths(problems: &[Problem]) -> Vec<String> {
+    problems.iter().map(|problem| problem.path.clone()).collect()
+}
+
+fn tokenless(mut config: holdfast_ws::Config) -> holdfast_ws::Config {
+    config.discord.token = Default::default();
+    config
+}
+
+/// The line with its setting switched on, if it holds one that is off.
+fn uncommented(line: &str) -> String {
+    match line.strip_prefix('#') {
+        Some(rest)
+            if rest.starts_with(|first: char| first.is_ascii_lowercase())
+                && !rest.starts_with("token_file") =>
+        {
+            rest.to_owned()
+        }
+        _ => line.to_owned(),
+    }
+}
