@@ -160,12 +160,13 @@ const fn slot(name: &[u8]) -> usize {
     if n == 0 {
         return 0;
     }
-    let hash = n
-        + name[0] as usize
-        + 3 * name[n / 4] as usize
-        + 7 * name[n / 2] as usize
-        + 13 * name[n - 1 - n / 4] as usize
-        + 29 * name[n - 1] as usize;
+    // The factors were searched for: with them 9 of the names above are not found at once.
+    let hash = 45 * n
+        + 33 * name[0] as usize
+        + 57 * name[n / 4] as usize
+        + 51 * name[n / 2] as usize
+        + 5 * name[n - 1 - n / 4] as usize
+        + 52 * name[n - 1] as usize;
     hash % 512
 }
 
@@ -214,6 +215,6 @@ mod tests {
     #[test]
     fn names_are_found_in_a_few_steps() {
         let longest = INDEX.split(|number| *number == 0).map(<[u8]>::len).max().unwrap_or_default();
-        assert!(longest <= 8, "a run of {longest} occupied slots");
+        assert!(longest <= 6, "a run of {longest} occupied slots");
     }
 }

@@ -229,3 +229,201 @@ impl fmt::Display for Intents {
         f.write_str(&self.names().join(", "))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Intents;
+    use crate::EventKind as E;
+
+    #[test]
+    fn the_table_is_the_documented_one() {
+        for (event, place, documented) in documented() {
+            let in_guild = place == "guild";
+            let mut bits = Intents::needs(event, in_guild).names();
+            bits.sort_unstable();
+            assert_eq!(bits, documented, "{} in {place}", event.name());
+        }
+    }
+
+    #[test]
+    fn what_no_intent_lists_always_comes() {
+        let always = [
+            E::Ready,
+            E::Resumed,
+            E::RateLimited,
+            E::InteractionCreate,
+            E::UserUpdate,
+            E::VoiceServerUpdate,
+            E::GuildMembersChunk,
+            E::SoundboardSounds,
+            E::ChannelInfo,
+            E::ApplicationCommandPermissionsUpdate,
+            E::EntitlementCreate,
+            E::EntitlementUpdate,
+            E::EntitlementDelete,
+            E::SubscriptionCreate,
+            E::SubscriptionUpdate,
+            E::SubscriptionDelete,
+        ];
+        for kind in E::ALL {
+            for in_guild in [true, false] {
+                let free = Intents::needs(*kind, in_guild).is_empty();
+                assert_eq!(free, always.contains(kind), "{}", kind.name());
+                assert_eq!(Intents::NONE.admits(*kind, in_guild), free);
+            }
+        }
+        assert!(Intents::NONE.admits(E::Unknown, true));
+    }
+
+    #[test]
+    fn a_message_in_a_guild_and_one_in_private_need_different_intents() {
+        assert!(Intents::GUILD_MESSAGES.admits(E::MessageCreate, true));
+        assert!(!Intents::GUILD_MESSAGES.admits(E::MessageCreate, false));
+        assert!(Intents::DIRECT_MESSAGES.admits(E::MessageCreate, false));
+        assert!(!Intents::DIRECT_MESSAGES.admits(E::MessageCreate, true));
+    }
+
+    #[test]
+    fn either_of_two_intents_brings_the_members_of_a_thread() {
+        assert!(Intents::GUILDS.admits(E::ThreadMembersUpdate, true));
+        assert!(Intents::GUILD_MEMBERS.admits(E::ThreadMembersUpdate, true));
+        assert!(!Intents::GUILD_MESSAGES.admits(E::ThreadMembersUpdate, true));
+    }
+
+    #[test]
+    fn names_go_both_ways() {
+        let set = Intents::from_names(["guilds", " GUILD-MEMBERS", "Direct_Message_Polls"]).unwrap();
+        assert_eq!(set, Intents(1 | 1 << 1 | 1 << 25));
+        assert_eq!(set.to_string(), "GUILDS, GUILD_MEMBERS, DIRECT_MESSAGE_POLLS");
+        assert_eq!(Intents::from_names(Intents::ALL.names()).unwrap(), Intents::ALL);
+        let error = Intents::from_names(["GUILDS", "GUILD"]).unwrap_err();
+        assert_eq!(error.to_string(), "unknown intent \"GUILD\"");
+        assert_eq!(Intents(1 << 40 | 1).names(), ["GUILDS"]);
+    }
+
+    #[test]
+    fn all_and_privileged_are_what_the_documentation_lists() {
+        let gaps: u64 = 0b111 << 17 | 0b11 << 22;
+        assert_eq!(Intents::ALL.bits(), (1 << 26) - 1 - gaps);
+        assert_eq!(Intents::PRIVILEGED.names(), ["GUILD_MEMBERS", "GUILD_PRESENCES", "MESSAGE_CONTENT"]);
+        assert_eq!(Intents::ALL.without(Intents::PRIVILEGED).bits() & Intents::PRIVILEGED.bits(), 0);
+    }
+
+    /// The list of section "List of Intents": intent by intent, turned into event by event.
+    fn documented() -> Vec<(E, &'static str, Vec<&'static str>)> {
+        let mut table: Vec<(E, &str, Vec<&str>)> = Vec::new();
+        let mut intent = "";
+        for line in LIST.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            let Some(event) = line.strip_prefix("- ") else {
+                intent = line;
+                continue;
+            };
+            let kind = E::from_name(event);
+            assert_ne!(kind, E::Unknown, "{event}");
+            let place = if intent.starts_with("DIRECT_") { "private" } else { "guild" };
+            match table.iter_mut().find(|(known, at, _)| *known == kind && *at == place) {
+                Some((_, _, intents)) => intents.push(intent),
+                None => table.push((kind, place, vec![intent])),
+            }
+        }
+        table
+    }
+
+    const LIST: &str = "
+        GUILDS
+          - GUILD_CREATE
+          - GUILD_UPDATE
+          - GUILD_DELETE
+          - GUILD_ROLE_CREATE
+          - GUILD_ROLE_UPDATE
+          - GUILD_ROLE_DELETE
+          - CHANNEL_CREATE
+          - CHANNEL_UPDATE
+          - CHANNEL_DELETE
+          - CHANNEL_PINS_UPDATE
+          - THREAD_CREATE
+          - THREAD_UPDATE
+          - THREAD_DELETE
+          - THREAD_LIST_SYNC
+          - THREAD_MEMBER_UPDATE
+          - THREAD_MEMBERS_UPDATE
+          - STAGE_INSTANCE_CREATE
+          - STAGE_INSTANCE_UPDATE
+          - STAGE_INSTANCE_DELETE
+          - VOICE_CHANNEL_STATUS_UPDATE
+          - VOICE_CHANNEL_START_TIME_UPDATE
+        GUILD_MEMBERS
+          - GUILD_MEMBER_ADD
+          - GUILD_MEMBER_UPDATE
+          - GUILD_MEMBER_REMOVE
+          - THREAD_MEMBERS_UPDATE
+        GUILD_MODERATION
+          - GUILD_AUDIT_LOG_ENTRY_CREATE
+          - GUILD_BAN_ADD
+          - GUILD_BAN_REMOVE
+        GUILD_EXPRESSIONS
+          - GUILD_EMOJIS_UPDATE
+          - GUILD_STICKERS_UPDATE
+          - GUILD_SOUNDBOARD_SOUND_CREATE
+          - GUILD_SOUNDBOARD_SOUND_UPDATE
+          - GUILD_SOUNDBOARD_SOUND_DELETE
+          - GUILD_SOUNDBOARD_SOUNDS_UPDATE
+        GUILD_INTEGRATIONS
+          - GUILD_INTEGRATIONS_UPDATE
+          - INTEGRATION_CREATE
+          - INTEGRATION_UPDATE
+          - INTEGRATION_DELETE
+        GUILD_WEBHOOKS
+          - WEBHOOKS_UPDATE
+        GUILD_INVITES
+          - INVITE_CREATE
+          - INVITE_DELETE
+        GUILD_VOICE_STATES
+          - VOICE_CHANNEL_EFFECT_SEND
+          - VOICE_STATE_UPDATE
+        GUILD_PRESENCES
+          - PRESENCE_UPDATE
+        GUILD_MESSAGES
+          - MESSAGE_CREATE
+          - MESSAGE_UPDATE
+          - MESSAGE_DELETE
+          - MESSAGE_DELETE_BULK
+        GUILD_MESSAGE_REACTIONS
+          - MESSAGE_REACTION_ADD
+          - MESSAGE_REACTION_REMOVE
+          - MESSAGE_REACTION_REMOVE_ALL
+          - MESSAGE_REACTION_REMOVE_EMOJI
+        GUILD_MESSAGE_TYPING
+          - TYPING_START
+        DIRECT_MESSAGES
+          - MESSAGE_CREATE
+          - MESSAGE_UPDATE
+          - MESSAGE_DELETE
+          - CHANNEL_PINS_UPDATE
+        DIRECT_MESSAGE_REACTIONS
+          - MESSAGE_REACTION_ADD
+          - MESSAGE_REACTION_REMOVE
+          - MESSAGE_REACTION_REMOVE_ALL
+          - MESSAGE_REACTION_REMOVE_EMOJI
+        DIRECT_MESSAGE_TYPING
+          - TYPING_START
+        GUILD_SCHEDULED_EVENTS
+          - GUILD_SCHEDULED_EVENT_CREATE
+          - GUILD_SCHEDULED_EVENT_UPDATE
+          - GUILD_SCHEDULED_EVENT_DELETE
+          - GUILD_SCHEDULED_EVENT_USER_ADD
+          - GUILD_SCHEDULED_EVENT_USER_REMOVE
+        AUTO_MODERATION_CONFIGURATION
+          - AUTO_MODERATION_RULE_CREATE
+          - AUTO_MODERATION_RULE_UPDATE
+          - AUTO_MODERATION_RULE_DELETE
+        AUTO_MODERATION_EXECUTION
+          - AUTO_MODERATION_ACTION_EXECUTION
+        GUILD_MESSAGE_POLLS
+          - MESSAGE_POLL_VOTE_ADD
+          - MESSAGE_POLL_VOTE_REMOVE
+        DIRECT_MESSAGE_POLLS
+          - MESSAGE_POLL_VOTE_ADD
+          - MESSAGE_POLL_VOTE_REMOVE
+    ";
+}

@@ -176,3 +176,195 @@ impl IdentifyQueue {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{IdentifyQueue, SendBudget, SessionStartLimit};
+    use proptest::prelude::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_connection_sends_120_payloads_in_a_minute_and_no_more() {
+        let mut budget = SendBudget::new(120, 0, seconds(60));
+        for sent in 0..120 {
+            assert_eq!(budget.try_take(seconds(sent / 4), false), Ok(()), "{sent}");
+        }
+        assert_eq!(budget.try_take(seconds(30), false), Err(seconds(30)));
+        assert_eq!(budget.try_take(seconds(60), false), Ok(()));
+    }
+
+    #[test]
+    fn heartbeats_find_room_when_commands_have_used_theirs() {
+        let mut budget = SendBudget::discord();
+        let mut commands = 0;
+        while budget.try_take(seconds(1), false).is_ok() {
+            commands += 1;
+        }
+        assert_eq!(commands, SendBudget::LIMIT - SendBudget::RESERVE);
+        assert_eq!(budget.available(seconds(1)), 0);
+        for _ in 0..SendBudget::RESERVE {
+            assert_eq!(budget.try_take(seconds(2), true), Ok(()));
+        }
+        assert_eq!(budget.try_take(seconds(2), true), Err(seconds(60)));
+    }
+
+    #[test]
+    fn whoever_waits_as_long_as_told_is_let_through() {
+        let mut budget = SendBudget::new(4, 1, seconds(10));
+        for now in [0, 1, 2, 3] {
+            assert_eq!(budget.try_take(seconds(now), true), Ok(()));
+        }
+        // Four are out; a command needs two of them to leave.
+        assert_eq!(budget.try_take(seconds(4), false), Err(seconds(7)));
+        assert_eq!(budget.try_take(seconds(4), true), Err(seconds(6)));
+        assert_eq!(budget.try_take(seconds(11), false), Ok(()));
+    }
+
+    #[test]
+    fn a_budget_without_any_room_says_so_instead_of_panicking() {
+        assert_eq!(SendBudget::new(0, 0, seconds(5)).try_take(seconds(1), true), Err(seconds(5)));
+        assert_eq!(SendBudget::new(2, 9, seconds(5)).try_take(seconds(1), false), Err(seconds(5)));
+        assert_eq!(SendBudget::new(2, 9, seconds(5)).try_take(seconds(1), true), Ok(()));
+    }
+
+    #[test]
+    fn shards_of_different_keys_identify_at_once_and_of_the_same_key_in_turn() {
+        let mut queue = queue(16, 1000);
+        for shard in 0..16 {
+            assert_eq!(queue.request(shard, Duration::ZERO), Ok(()), "{shard}");
+        }
+        for shard in 16..32 {
+            assert_eq!(queue.request(shard, Duration::ZERO), Err(IdentifyQueue::INTERVAL), "{shard}");
+        }
+        for shard in (16..32).rev() {
+            assert_eq!(queue.request(shard, IdentifyQueue::INTERVAL), Ok(()), "{shard}");
+        }
+    }
+
+    #[test]
+    fn shards_that_wait_for_the_same_key_go_lowest_first() {
+        let mut queue = queue(1, 1000);
+        assert_eq!(queue.request(0, Duration::ZERO), Ok(()));
+        assert_eq!(queue.request(1, Duration::ZERO), Err(IdentifyQueue::INTERVAL));
+        assert_eq!(queue.request(2, Duration::ZERO), Err(2 * IdentifyQueue::INTERVAL));
+        // Shard 2 comes early, with shard 1 still to come.
+        assert_eq!(queue.request(2, IdentifyQueue::INTERVAL), Err(IdentifyQueue::INTERVAL));
+        assert_eq!(queue.request(1, IdentifyQueue::INTERVAL), Ok(()));
+        assert_eq!(queue.request(2, 2 * IdentifyQueue::INTERVAL), Ok(()));
+    }
+
+    #[test]
+    fn a_shard_that_gave_up_or_never_came_back_holds_up_nobody() {
+        let mut queue = queue(1, 1000);
+        assert_eq!(queue.request(0, Duration::ZERO), Ok(()));
+        assert!(queue.request(1, Duration::ZERO).is_err());
+        assert!(queue.request(2, Duration::ZERO).is_err());
+        queue.cancel(1);
+        assert_eq!(queue.request(2, IdentifyQueue::INTERVAL), Ok(()));
+
+        assert!(queue.request(1, IdentifyQueue::INTERVAL).is_err());
+        let late = 2 * IdentifyQueue::INTERVAL + IdentifyQueue::PATIENCE;
+        assert_eq!(queue.request(3, late), Ok(()));
+    }
+
+    #[test]
+    fn the_last_identify_of_the_day_is_never_used() {
+        let mut queue = queue(4, 3);
+        assert_eq!(queue.remaining(Duration::ZERO), 2);
+        assert_eq!(queue.request(0, Duration::ZERO), Ok(()));
+        assert_eq!(queue.request(1, Duration::ZERO), Ok(()));
+        assert_eq!(queue.request(2, seconds(100)), Err(seconds(3500)));
+        assert_eq!(queue.request(2, seconds(3600)), Ok(()));
+        assert_eq!(queue.remaining(seconds(3600)), 998);
+        assert_eq!(queue.remaining(seconds(3600) + IdentifyQueue::DAY), 999);
+    }
+
+    #[test]
+    fn news_from_discord_keep_who_identified_lately() {
+        let mut queue = queue(2, 1000);
+        assert_eq!(queue.request(0, Duration::ZERO), Ok(()));
+        queue.update(limit(2, 500), seconds(1));
+        assert_eq!(queue.request(2, seconds(1)), Err(IdentifyQueue::INTERVAL - seconds(1)));
+        queue.update(limit(16, 500), seconds(1));
+        assert_eq!(queue.request(7, seconds(1)), Err(IdentifyQueue::INTERVAL - seconds(1)));
+        assert_eq!(queue.request(7, seconds(6)), Ok(()));
+        assert_eq!(queue.remaining(seconds(6)), 498);
+    }
+
+    #[test]
+    fn a_refused_identify_blocks_its_key_for_an_interval_more() {
+        let mut queue = queue(1, 1000);
+        assert_eq!(queue.request(0, Duration::ZERO), Ok(()));
+        queue.refused(0, seconds(3));
+        assert_eq!(queue.request(0, seconds(5)), Err(IdentifyQueue::INTERVAL - seconds(2)));
+    }
+
+    #[test]
+    fn a_concurrency_of_nought_is_taken_for_one() {
+        let mut queue = queue(0, 1000);
+        assert_eq!(queue.request(5, Duration::ZERO), Ok(()));
+        assert!(queue.request(6, Duration::ZERO).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_stretch_of_a_minute_ever_holds_more_than_the_limit(
+            steps in proptest::collection::vec((0_u64..4000, any::<bool>()), 1..600),
+            reserve in 0_usize..12,
+        ) {
+            let mut budget = SendBudget::new(10, reserve, seconds(60));
+            let (mut now, mut sent) = (Duration::ZERO, Vec::new());
+            for (step, priority) in steps {
+                now += Duration::from_millis(step);
+                match budget.try_take(now, priority) {
+                    Ok(()) => sent.push(now),
+                    Err(wait) => {
+                        prop_assert!(wait > Duration::ZERO && wait <= seconds(60));
+                        if reserve < 10 || priority {
+                            prop_assert_eq!(budget.clone().try_take(now + wait, priority), Ok(()));
+                        }
+                    }
+                }
+            }
+            for window in sent.windows(11) {
+                prop_assert!(window[10] - window[0] >= seconds(60));
+            }
+        }
+
+        #[test]
+        fn however_shards_ask_all_get_through_and_no_key_is_used_twice_in_five_seconds(
+            concurrency in 1_u32..5,
+            shards in 1_u32..20,
+            late in proptest::collection::vec(0_u64..1500, 20),
+        ) {
+            let mut queue = queue(concurrency, 1000);
+            let mut due: Vec<(Duration, u32)> = (0..shards).map(|shard| (Duration::ZERO, shard)).collect();
+            let mut granted: Vec<(u32, Duration)> = Vec::new();
+            while let Some(next) = due.iter().min().copied() {
+                due.retain(|entry| *entry != next);
+                let (now, shard) = next;
+                match queue.request(shard, now) {
+                    Ok(()) => granted.push((shard % concurrency, now)),
+                    Err(wait) => due.push((now + wait + Duration::from_millis(late[shard as usize]), shard)),
+                }
+                prop_assert!(now < seconds(400), "somebody starves");
+            }
+            for (at, (key, now)) in granted.iter().enumerate() {
+                let before = granted[..at].iter().rev().find(|(other, _)| other == key);
+                prop_assert!(before.is_none_or(|(_, earlier)| *now - *earlier >= seconds(5)));
+            }
+        }
+    }
+
+    fn queue(max_concurrency: u32, remaining: u32) -> IdentifyQueue {
+        IdentifyQueue::new(limit(max_concurrency, remaining), Duration::ZERO)
+    }
+
+    fn limit(max_concurrency: u32, remaining: u32) -> SessionStartLimit {
+        SessionStartLimit { total: 1000, remaining, reset_after: seconds(3600), max_concurrency }
+    }
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+}

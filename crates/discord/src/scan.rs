@@ -102,7 +102,7 @@ struct Fields {
     channel: Option<Range<usize>>,
 }
 
-/// A member of an object, while it is being read.
+/// The member of the top-level object that is being read.
 struct Member {
     /// Just after the bracket or comma before it.
     from: usize,
@@ -116,12 +116,15 @@ struct Walk<'a> {
     payload: &'a [u8],
     blocks: Blocks,
     depth: u32,
-    /// The member of the top-level object that is being read.
+    /// Where the last backslash so far stands; 0 before the first.
+    last_escape: usize,
     top: Member,
-    /// The member of `d` that is being read.
-    inner: Member,
     /// Whether the bracket open at depth two is `d`, and `d` an object.
     in_data: bool,
+    /// Just after the bracket or comma before the member of `d` that is being read.
+    inner_from: usize,
+    /// That member's key if it is wanted, and the place just after its colon.
+    wanted: Option<(Key, usize)>,
     fields: Fields,
 }
 
@@ -131,9 +134,11 @@ impl<'a> Walk<'a> {
             payload,
             blocks: Blocks::default(),
             depth: 0,
+            last_escape: 0,
             top: Member::at(0),
-            inner: Member::at(0),
             in_data: false,
+            inner_from: 0,
+            wanted: None,
             fields: Fields::default(),
         }
     }
@@ -147,22 +152,29 @@ impl<'a> Walk<'a> {
             self.depth = self.depth + found.open.count_ones() - found.close.count_ones();
             return Ok(false);
         }
-        let mut rest = found.open | found.close | found.separator;
-        while rest != 0 {
-            let bit = rest & rest.wrapping_neg();
-            let at = start + rest.trailing_zeros() as usize;
-            rest ^= bit;
+        if found.escape != 0 {
+            self.last_escape = start + (BLOCK - 1) - found.escape.leading_zeros() as usize;
+        }
+        let brackets = found.open | found.close;
+        let all = brackets | found.separator;
+        let mut ahead = u64::MAX;
+        loop {
+            // Deeper than two levels only brackets matter.
+            let pending = ahead & if self.depth <= 2 { all } else { brackets };
+            if pending == 0 {
+                return Ok(false);
+            }
+            let bit = pending & pending.wrapping_neg();
+            ahead = !(bit | (bit - 1));
+            let at = start + pending.trailing_zeros() as usize;
             if found.separator & bit != 0 {
-                if self.depth <= 2 {
-                    self.separator(at)?;
-                }
+                self.separator(at)?;
             } else if found.open & bit != 0 {
                 self.open(at)?;
             } else if self.close(at)? {
                 return Ok(true);
             }
         }
-        Ok(false)
     }
 
     fn open(&mut self, at: usize) -> Result<(), ScanError> {
@@ -175,7 +187,7 @@ impl<'a> Walk<'a> {
                     return Err(ScanError::Malformed(at));
                 }
                 self.in_data = key == Key::Data && self.payload[at] == b'{';
-                self.inner = Member::at(at + 1);
+                self.inner_from = at + 1;
             }
             _ => {}
         }
@@ -214,38 +226,50 @@ impl<'a> Walk<'a> {
     fn separator(&mut self, at: usize) -> Result<(), ScanError> {
         let colon = self.payload[at] == b':';
         match self.depth {
-            1 if colon => {
-                if self.top.key.is_some() {
-                    return Err(ScanError::Malformed(at));
-                }
-                let key = self.key(self.top.from..at, top_key).ok_or(ScanError::Malformed(at))?;
-                if key == Key::Data {
-                    (self.fields.guild, self.fields.id, self.fields.channel) = (None, None, None);
-                }
-                self.top.key = Some((key, at + 1));
+            2 if !self.in_data => {}
+            2 if colon => self.inner_colon(at),
+            2 => {
+                self.end_inner(at);
+                self.inner_from = at + 1;
             }
+            1 if colon => self.top_colon(at)?,
             1 => {
                 self.end_top(at, false)?;
                 self.top = Member::at(at + 1);
-            }
-            2 if !self.in_data => {}
-            2 if colon => {
-                let key = self.key(self.inner.from..at, data_key).unwrap_or(Key::Other);
-                self.inner.key = Some((key, at + 1));
-            }
-            2 => {
-                self.end_inner(at);
-                self.inner = Member::at(at + 1);
             }
             _ => return Err(ScanError::Malformed(at)),
         }
         Ok(())
     }
 
-    /// The key that stands in `range`, spelt with escapes or without; `None` if it isn't a string.
-    fn key(&self, range: Range<usize>, known: fn(&[u8]) -> Key) -> Option<Key> {
-        let text = string(trim(&self.payload[range]))?;
-        if self.blocks.saw_escape && text.contains(&b'\\') {
+    fn top_colon(&mut self, at: usize) -> Result<(), ScanError> {
+        if self.top.key.is_some() {
+            return Err(ScanError::Malformed(at));
+        }
+        let key = self.key(self.top.from, at, top_key).ok_or(ScanError::Malformed(at))?;
+        if key == Key::Data {
+            (self.fields.guild, self.fields.id, self.fields.channel) = (None, None, None);
+        }
+        self.top.key = Some((key, at + 1));
+        Ok(())
+    }
+
+    fn inner_colon(&mut self, at: usize) {
+        // Most members end here: every wanted key ends in `d"`, unless it is spelt with escapes or spaces.
+        let plain = self.last_escape < self.inner_from;
+        if plain && matches!(self.payload[..at], [.., last, b'"'] if last != b'd') {
+            return;
+        }
+        match self.key(self.inner_from, at, data_key) {
+            None | Some(Key::Other) => {}
+            Some(key) => self.wanted = Some((key, at + 1)),
+        }
+    }
+
+    /// The key between `from` and `to`, spelt with escapes or without; `None` if it isn't a string.
+    fn key(&self, from: usize, to: usize, known: fn(&[u8]) -> Key) -> Option<Key> {
+        let text = string(trim(&self.payload[from..to]))?;
+        if self.last_escape > from && text.contains(&b'\\') {
             return Some(unescape(text).map_or(Key::Other, |text| known(text.as_bytes())));
         }
         Some(known(text))
@@ -272,7 +296,7 @@ impl<'a> Walk<'a> {
     }
 
     fn end_inner(&mut self, at: usize) {
-        match self.inner.key {
+        match self.wanted.take() {
             Some((Key::Guild, from)) => self.fields.guild = Some(from..at),
             Some((Key::Id, from)) => self.fields.id = Some(from..at),
             Some((Key::Channel, from)) => self.fields.channel = Some(from..at),

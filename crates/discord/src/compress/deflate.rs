@@ -59,7 +59,7 @@ impl Deflater {
         Deflater { kind: Kind::ZstdStream(encoder) }
     }
 
-    /// Appends the message that carries `payload`.
+    /// Appends the message that carries `payload`, which is not empty (no payload of the gateway's is).
     pub fn message(&mut self, payload: &[u8], out: &mut Vec<u8>) {
         match &mut self.kind {
             Kind::Plain => out.extend_from_slice(payload),

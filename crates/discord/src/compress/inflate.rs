@@ -19,6 +19,9 @@ pub enum InflateError {
     Corrupt(&'static str),
 }
 
+/// What stands before the first byte of a message, as far as the suffix is concerned.
+const NO_SUFFIX: [u8; 4] = [0xaa; 4];
+
 /// A connection's decompressor.
 pub struct Inflater {
     kind: Kind,
@@ -55,7 +58,7 @@ impl Inflater {
     /// `compress=zlib-stream`: one zlib stream per connection.
     #[must_use]
     pub fn zlib_stream() -> Self {
-        Self::of(Kind::ZlibStream { context: Decompress::new(true), last: [0xaa; 4] })
+        Self::of(Kind::ZlibStream { context: Decompress::new(true), last: NO_SUFFIX })
     }
 
     /// `compress=zstd-stream`: one zstd stream per connection.
@@ -119,7 +122,11 @@ impl Inflater {
                     // A stream that ends would leave the rest of the connection unreadable.
                     return Err(InflateError::Corrupt("zlib-stream"));
                 }
-                Ok(*last == ZLIB_SUFFIX)
+                let complete = *last == ZLIB_SUFFIX;
+                if complete {
+                    *last = NO_SUFFIX;
+                }
+                Ok(complete)
             }
             Kind::ZstdStream(decoder) => zstd(decoder, frame, out, max_len).map(|()| true),
         }
