@@ -1,2 +1,36 @@
 // SPDX-License-Identifier: AGPL-3.0-only
-//! To be written.
+//! Discord, simulated: gateway v10 and the REST routes that a gateway client needs, as strict as the real one.
+//!
+//! In: clients, and wishes of a test (a world, traffic, faults). Out: what Discord would send, and a record of
+//! everything that clients did. It shares no encoder with the services that it tests.
+mod clock;
+mod commands;
+mod connection;
+mod control;
+mod emit;
+mod encode;
+mod etf;
+mod faults;
+mod guild;
+mod hub;
+mod intents;
+mod limits;
+mod message;
+mod mixed;
+mod model;
+mod records;
+mod requests;
+mod rest;
+mod session;
+mod simulator;
+mod template;
+mod traffic;
+mod view;
+mod world;
+
+pub use faults::{Cut, Fault, FaultKind};
+pub use limits::{Limits, Trim};
+pub use records::{Record, Request, Violation};
+pub use simulator::{Control, Options, Simulator, StartError, TimedOut};
+pub use traffic::{Emit, Sent, Traffic, TrafficKind};
+pub use world::{BOT_USER, WorldSpec, guild_id};
