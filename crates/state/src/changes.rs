@@ -1,0 +1,342 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! What changed in a guild since its base. In: entities, patches, removals, as the reducer names them. Out: the
+//! latest of each per entity, in Discord's bytes, and how many bytes that is per block. An entity has at most one
+//! entry (put, or gone) and one patch; the patch is always the newer one.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use crate::json::Fields;
+use crate::patch;
+use crate::section::{BLOCKS, Block, Carry, Section};
+
+/// What an entry is about: a section's entity, or one of the rarer things.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Slot {
+    /// The guild's own fields from GUILD_UPDATE, as one object.
+    Guild,
+    /// The list as a whole, as an array; entities stand for what came after.
+    Whole(Section),
+    /// All threads of the channel with this id were dropped (0: of the guild).
+    Cleared,
+    /// The latest of an entity.
+    Entity(Section),
+    /// Fields of an entity that changed by themselves. A thread's stand under `Channels`.
+    Patch(Section),
+    /// The user object of USER_UPDATE, for the own member.
+    OwnUser,
+}
+
+impl Slot {
+    /// The slot of an entity's patch: CHANNEL_PINS_UPDATE doesn't say whether it means a channel or a thread.
+    pub(crate) fn patch(section: Section) -> Slot {
+        Slot::Patch(if section == Section::Threads { Section::Channels } else { section })
+    }
+
+    fn block(self) -> Block {
+        match self {
+            Slot::Guild | Slot::Cleared => Block::Guild,
+            Slot::OwnUser => Block::Members,
+            Slot::Whole(section) | Slot::Entity(section) | Slot::Patch(section) => section.block(),
+        }
+    }
+}
+
+/// One change.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    /// JSON; empty if the entity is gone.
+    pub(crate) data: Arc<[u8]>,
+    /// Nothing of what the base has under this id is left in it.
+    pub(crate) fresh: bool,
+    pub(crate) gone: bool,
+    /// It was counted as a new member; not rightly so if the base has it.
+    pub(crate) joined: bool,
+}
+
+/// What messages and counters did to a channel, thread or scheduled event.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Note {
+    /// The last message's id; 0: none.
+    pub(crate) last: u64,
+    /// The last created thread's id, if this is a forum; 0: none.
+    pub(crate) thread: u64,
+    /// To be added to `message_count`, or to `user_count`.
+    pub(crate) count: i32,
+    /// To be added to `total_message_sent`.
+    pub(crate) total: i32,
+}
+
+/// Key, entry and the allocation's own words, at the average fill of a tree's nodes: 16 + 24 at 3/4, and 16 + 8.
+const ENTRY_COST: usize = 78;
+/// 8 + 24 at 3/4.
+const NOTE_COST: usize = 43;
+
+/// All changes of a guild.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Changes {
+    entries: BTreeMap<(Slot, u64), Entry>,
+    notes: BTreeMap<u64, Note>,
+    bytes: [usize; BLOCKS],
+}
+
+impl Changes {
+    pub(crate) fn get(&self, slot: Slot, id: u64) -> Option<&Entry> {
+        if self.entries.is_empty() { None } else { self.entries.get(&(slot, id)) }
+    }
+
+    pub(crate) fn in_slot(&self, slot: Slot) -> impl Iterator<Item = (u64, &Entry)> {
+        self.entries.range(all_of(slot)).map(|((_, id), entry)| (*id, entry))
+    }
+
+    pub(crate) fn has(&self, slot: Slot) -> bool {
+        self.in_slot(slot).next().is_some()
+    }
+
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (Slot, u64, &Entry)> {
+        self.entries.iter().map(|((slot, id), entry)| (*slot, *id, entry))
+    }
+
+    pub(crate) fn note(&self, id: u64) -> Option<&Note> {
+        if self.notes.is_empty() { None } else { self.notes.get(&id) }
+    }
+
+    pub(crate) fn notes(&self) -> impl Iterator<Item = (u64, &Note)> {
+        self.notes.iter().map(|(id, note)| (*id, note))
+    }
+
+    pub(crate) fn has_notes(&self) -> bool {
+        !self.notes.is_empty()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len() + self.notes.len()
+    }
+
+    /// Bytes of a block's entries with what storing them costs.
+    pub(crate) fn bytes(&self, block: Block) -> usize {
+        let notes = if block == Block::Guild { self.notes.len() * NOTE_COST } else { 0 };
+        self.bytes[block as usize] + notes
+    }
+
+    /// Bytes of all changes with what storing them costs.
+    pub(crate) fn all_bytes(&self) -> usize {
+        Block::ALL.into_iter().map(|block| self.bytes(block)).sum()
+    }
+
+    pub(crate) fn insert(&mut self, slot: Slot, id: u64, entry: Entry) {
+        let block = slot.block() as usize;
+        self.bytes[block] += entry.data.len() + ENTRY_COST;
+        if let Some(old) = self.entries.insert((slot, id), entry) {
+            self.bytes[block] -= old.data.len() + ENTRY_COST;
+        }
+    }
+
+    pub(crate) fn remove(&mut self, slot: Slot, id: u64) -> Option<Entry> {
+        let old = self.entries.remove(&(slot, id))?;
+        self.bytes[slot.block() as usize] -= old.data.len() + ENTRY_COST;
+        Some(old)
+    }
+
+    pub(crate) fn edit_note(&mut self, id: u64, edit: impl FnOnce(&mut Note)) {
+        let note = self.notes.entry(id).or_default();
+        edit(note);
+        if *note == Note::default() {
+            self.notes.remove(&id);
+        }
+    }
+
+    /// An entity as an event brought it; `fresh`: the event has all of it, an earlier one is forgotten.
+    pub(crate) fn put(&mut self, section: Section, id: u64, fields: &Fields<'_>, fresh: bool) {
+        let slot = Slot::Entity(section);
+        let old = self.entries.get(&(slot, id));
+        let joined = old.is_some_and(|old| old.joined);
+        let anew = fresh || old.is_some_and(|old| old.gone);
+        let (data, fresh) = match old {
+            Some(old) if !anew => (carried(section, &old.data, fields), old.fresh),
+            _ => (fields.object(), anew),
+        };
+        if anew {
+            self.remove(Slot::patch(section), id);
+            self.notes.remove(&id);
+        } else {
+            self.supersede(section, id, fields);
+        }
+        if section == Section::Members && fields.has("user") {
+            self.remove(Slot::OwnUser, id);
+        }
+        self.insert(slot, id, Entry { data: data.into(), fresh, gone: false, joined });
+    }
+
+    /// What the entity's new bytes say is newer than what was noted before.
+    fn supersede(&mut self, section: Section, id: u64, fields: &Fields<'_>) {
+        if let Some(entry) = self.get(Slot::patch(section), id) {
+            let data = Arc::clone(&entry.data);
+            match patch::without(&data, fields) {
+                Some(rest) => self.insert(Slot::patch(section), id, patch_entry(rest)),
+                None => drop(self.remove(Slot::patch(section), id)),
+            }
+        }
+        if self.notes.contains_key(&id) {
+            self.edit_note(id, |note| {
+                if fields.has("last_message_id") {
+                    (note.last, note.thread) = (0, 0);
+                }
+                if fields.has("message_count") || fields.has("user_count") {
+                    note.count = 0;
+                }
+                if fields.has("total_message_sent") {
+                    note.total = 0;
+                }
+            });
+        }
+    }
+
+    /// Changes single fields of an entity, if there is one (see `patch`).
+    pub(crate) fn patch(&mut self, section: Section, id: u64, fields: &Fields<'_>) {
+        let slot = Slot::patch(section);
+        let data = match self.get(slot, id) {
+            Some(old) => {
+                let data = Arc::clone(&old.data);
+                patch::combined(&data, fields)
+            }
+            None => fields.object(),
+        };
+        self.insert(slot, id, patch_entry(data));
+    }
+
+    pub(crate) fn gone(&mut self, section: Section, id: u64) {
+        let joined = self.get(Slot::Entity(section), id).is_some_and(|entry| entry.joined);
+        self.remove(Slot::patch(section), id);
+        self.notes.remove(&id);
+        let entry = Entry { data: Arc::default(), fresh: false, gone: true, joined };
+        self.insert(Slot::Entity(section), id, entry);
+    }
+
+    pub(crate) fn is_gone(&self, section: Section, id: u64) -> bool {
+        self.get(Slot::Entity(section), id).is_some_and(|entry| entry.gone)
+    }
+
+    /// Marks a member as counted.
+    pub(crate) fn mark_joined(&mut self, id: u64) {
+        if let Some(entry) = self.entries.get_mut(&(Slot::Entity(Section::Members), id)) {
+            entry.joined = true;
+        }
+    }
+
+    /// The count was set by Discord: nothing is left to correct.
+    pub(crate) fn clear_joined(&mut self) {
+        for (_, entry) in self.entries.range_mut(all_of(Slot::Entity(Section::Members))) {
+            entry.joined = false;
+        }
+    }
+
+    /// The list is this one now.
+    pub(crate) fn whole(&mut self, section: Section, array: &[u8]) {
+        for slot in [Slot::Entity(section), Slot::Patch(section)] {
+            let ids: Vec<u64> = self.in_slot(slot).map(|(id, _)| id).collect();
+            for id in ids {
+                self.remove(slot, id);
+            }
+        }
+        let entry = Entry { data: array.into(), fresh: false, gone: false, joined: false };
+        self.insert(Slot::Whole(section), 0, entry);
+    }
+
+    /// Drops the threads of a channel, or of the guild.
+    pub(crate) fn clear_threads(&mut self, channel: Option<u64>) {
+        let slot = Slot::Entity(Section::Threads);
+        let cleared = |entry: &Entry| match channel {
+            None => true,
+            Some(channel) => parent_of(&entry.data) == Some(channel),
+        };
+        let threads = self.in_slot(slot).filter(|(_, entry)| !entry.gone && cleared(entry));
+        let ids: Vec<u64> = threads.map(|(id, _)| id).collect();
+        for id in ids {
+            self.gone(Section::Threads, id);
+        }
+        // One byte, so that each clearing has an allocation of its own: `settle` tells them apart by it.
+        let entry = Entry { data: Arc::from([b'0']), fresh: false, gone: false, joined: false };
+        self.insert(Slot::Cleared, channel.unwrap_or(0), entry);
+    }
+
+    pub(crate) fn is_cleared(&self, parent: Option<u64>) -> bool {
+        self.get(Slot::Cleared, 0).is_some()
+            || parent.is_some_and(|parent| self.get(Slot::Cleared, parent).is_some())
+    }
+
+    /// Forgets what `done`, an earlier state of these changes, put into the base of these blocks. Gives back the
+    /// members that were counted after all: those of `counted_twice` that still are.
+    pub(crate) fn settle(&mut self, done: &Changes, blocks: &[Block], counted_twice: &[u64]) -> u64 {
+        let mut corrected = 0;
+        for ((slot, id), entry) in done.entries.iter().filter(|((slot, _), _)| blocks.contains(&slot.block()))
+        {
+            let Some(current) = self.entries.get_mut(&(*slot, *id)) else { continue };
+            if entry.joined && current.joined {
+                current.joined = false;
+                corrected += u64::from(counted_twice.contains(id));
+            }
+            if Arc::ptr_eq(&current.data, &entry.data) && current.gone == entry.gone {
+                self.remove(*slot, *id);
+            }
+        }
+        if blocks.contains(&Block::Guild) {
+            for (id, note) in &done.notes {
+                if self.notes.contains_key(id) {
+                    self.edit_note(*id, |current| current.subtract(note));
+                }
+            }
+        }
+        corrected
+    }
+}
+
+impl Note {
+    fn subtract(&mut self, done: &Note) {
+        if self.last == done.last {
+            self.last = 0;
+        }
+        if self.thread == done.thread {
+            self.thread = 0;
+        }
+        self.count -= done.count;
+        self.total -= done.total;
+    }
+}
+
+fn patch_entry(data: Vec<u8>) -> Entry {
+    Entry { data: data.into(), fresh: false, gone: false, joined: false }
+}
+
+fn all_of(slot: Slot) -> RangeInclusive<(Slot, u64)> {
+    (slot, 0)..=(slot, u64::MAX)
+}
+
+/// A thread's parent channel.
+pub(crate) fn parent_of(thread: &[u8]) -> Option<u64> {
+    Fields::parse(thread).ok()?.snowflake("parent_id")
+}
+
+/// `new`, with what it leaves as it was in `old`.
+pub(crate) fn carried(section: Section, old: &[u8], new: &Fields<'_>) -> Vec<u8> {
+    let Ok(old) = Fields::parse(old) else { return new.object() };
+    match section.carry() {
+        Carry::All => {
+            let mut fields = old.clone();
+            for (key, value) in new.iter() {
+                fields.set(key.to_owned(), value);
+            }
+            fields.object()
+        }
+        Carry::Fields(keys) => {
+            let mut fields = new.clone();
+            for &key in keys {
+                if let (None, Some(value)) = (new.get(key), old.get(key)) {
+                    fields.set(key, value);
+                }
+            }
+            fields.object()
+        }
+    }
+}
