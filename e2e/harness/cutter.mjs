@@ -5,39 +5,48 @@
 import { createServer, connect } from 'node:net';
 
 export class Cutter {
-  #server;
-  #gatewayPort;
+  #servers = [];
   #pairs = new Set();
   #held = null;
-  port = 0;
+  /** Where the listener for the gateway and the one for RESUME lead. */
+  #targets = [];
+  /** The ports of the two. */
+  ports = [];
 
-  /** Listens on a free port and passes connections on to `gatewayPort`. */
-  static async open(gatewayPort) {
+  /** Listens on free ports; `leadTo` says where they lead. */
+  static async open() {
     const cutter = new Cutter();
-    cutter.#gatewayPort = gatewayPort;
-    await cutter.#listen(0);
-    cutter.port = cutter.#server.address().port;
+    for (const which of [0, 1]) {
+      const server = createServer((client) => cutter.#accept(client, which));
+      await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+      cutter.#servers.push(server);
+      cutter.ports.push(server.address().port);
+    }
     return cutter;
   }
 
-  #listen(port) {
-    this.#server = createServer((client) => this.#accept(client));
-    return new Promise((resolve, reject) => {
-      this.#server.once('error', reject);
-      this.#server.listen(port, '127.0.0.1', resolve);
-    });
+  leadTo(gateway, resume) {
+    this.#targets = [gateway, resume];
   }
 
-  #accept(client) {
+  get gatewayUrl() {
+    return `ws://127.0.0.1:${this.ports[0]}`;
+  }
+
+  get resumeUrl() {
+    return `ws://127.0.0.1:${this.ports[1]}`;
+  }
+
+  #accept(client, which) {
     client.on('error', () => {});
     client.setNoDelay(true);
-    if (this.#held) this.#held.push(client);
-    else this.#join(client);
+    if (this.#held) this.#held.push([client, which]);
+    else this.#join(client, which);
   }
 
-  #join(client) {
+  #join(client, which) {
     if (client.destroyed) return;
-    const gateway = connect({ host: '127.0.0.1', port: this.#gatewayPort, noDelay: true });
+    const gateway = connect({ host: '127.0.0.1', port: this.#targets[which], noDelay: true });
     const pair = { client, gateway };
     this.#pairs.add(pair);
     const end = () => {
@@ -79,12 +88,12 @@ export class Cutter {
   release() {
     const held = this.#held ?? [];
     this.#held = null;
-    for (const client of held) this.#join(client);
+    for (const [client, which] of held) this.#join(client, which);
   }
 
   async close() {
-    for (const client of this.#held ?? []) client.destroy();
+    for (const [client] of this.#held ?? []) client.destroy();
     this.cut();
-    await new Promise((resolve) => this.#server.close(resolve));
+    await Promise.all(this.#servers.map((server) => new Promise((resolve) => server.close(resolve))));
   }
 }

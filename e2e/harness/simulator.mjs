@@ -27,24 +27,36 @@ export const WORLD = {
   soundboard_sounds: 3,
 };
 
+/** The first guild of the simulator's world; the others follow. */
+const FIRST_GUILD = 720_720n * 331_000n;
+
 export class Simulator {
   #program;
-  port = 0;
+  #world;
+  /** `{ gateway, resume, api, control }`, once it listens. */
+  urls = null;
 
-  /** Starts on a free port, with `world` and `limits` set before anybody connects. */
-  static async start({ world = WORLD, limits = {} } = {}) {
+  /** Starts on free ports, with `world` and `limits` set before anybody connects. */
+  static async start({ world = WORLD, limits = {}, flags = [] } = {}) {
     const simulator = new Simulator();
-    simulator.#program = new Program('simulator', BINARY, ['--listen', '127.0.0.1:0'], {
-      env: { RUST_BACKTRACE: '1' },
-      onLine: (line) => {
-        const address = /127\.0\.0\.1:(\d+)/.exec(line);
-        if (address && !simulator.port) simulator.port = Number(address[1]);
+    simulator.#world = world;
+    simulator.#program = new Program(
+      'simulator',
+      BINARY,
+      [
+        `--world=${JSON.stringify(world)}`,
+        // 16 identify buckets: libraries then need not wait five seconds between two shards.
+        `--limits=${JSON.stringify({ max_concurrency: 16, ...limits })}`,
+        ...flags,
+      ],
+      {
+        env: { RUST_BACKTRACE: '1' },
+        onLine: (line) => {
+          if (line.startsWith('{')) simulator.urls ??= JSON.parse(line);
+        },
       },
-    });
-    await until('the simulator listens', () => simulator.port || simulator.#assertAlive());
-    // 16 identify buckets: libraries then need not wait five seconds between two shards.
-    await simulator.limits({ max_concurrency: 16, ...limits });
-    await simulator.control('POST', 'world', world);
+    );
+    await until('the simulator listens', () => simulator.urls || simulator.#assertAlive());
     return simulator;
   }
 
@@ -52,8 +64,14 @@ export class Simulator {
     if (this.#program.ended) throw new Error(`the simulator has ended:\n${this.#program.tail}`);
   }
 
-  get apiUrl() {
-    return `http://127.0.0.1:${this.port}/api/v10`;
+  /** The port of one of `urls`. */
+  port(which) {
+    return Number(new URL(this.urls[which]).port);
+  }
+
+  /** The guilds of its world. */
+  guilds() {
+    return Array.from({ length: this.#world.guilds }, (_, index) => String((FIRST_GUILD + BigInt(index)) << 22n));
   }
 
   get tail() {
@@ -61,7 +79,7 @@ export class Simulator {
   }
 
   async control(method, path, body) {
-    const answer = await fetch(`http://127.0.0.1:${this.port}/control/${path}`, {
+    const answer = await fetch(`http://127.0.0.1:${this.port('control')}/control/${path}`, {
       method,
       headers: body === undefined ? {} : { 'content-type': 'application/json' },
       body: body === undefined ? undefined : JSON.stringify(body),

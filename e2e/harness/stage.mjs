@@ -41,26 +41,29 @@ export class Stage {
   }
 
   async #build({ world, limits, ws, anyToken }) {
-    this.simulator = await Simulator.start({ world, limits });
-    if (this.target === 'holdfast') this.holdfast = await Holdfast.prepare();
-    this.cutter = await Cutter.open(this.holdfast?.port ?? this.simulator.port);
+    this.cutter = await Cutter.open();
+    if (this.target === 'holdfast') {
+      this.simulator = await Simulator.start({ world, limits });
+      this.holdfast = await Holdfast.prepare();
+      this.cutter.leadTo(this.holdfast.port, this.holdfast.port);
+      await this.holdfast.configure({ apiUrl: this.simulator.urls.api, publicUrl: this.gatewayUrl, ws });
+      await this.holdfast.start();
+    } else {
+      // Clients reach both of the simulator's listeners through the cutter.
+      const flags = process.env.E2E_TMP ? [] : [`--advertise-gateway=${this.gatewayUrl}`, `--advertise-resume=${this.cutter.resumeUrl}`];
+      this.simulator = await Simulator.start({ world, limits, flags });
+      this.cutter.leadTo(this.simulator.port('gateway'), this.simulator.port('resume'));
+    }
     this.rest = await RestFront.open({
-      simulatorPort: this.simulator.port,
+      simulatorPort: this.simulator.port('api'),
       answer: () => ({ url: this.gatewayUrl, shards: this.shards }),
       token: anyToken ? TOKEN : null,
     });
-    if (this.holdfast) {
-      await this.holdfast.configure({ apiUrl: this.simulator.apiUrl, publicUrl: this.gatewayUrl, ws });
-      await this.holdfast.start();
-    } else {
-      // Discord's resume URL leads through the cutter too.
-      await this.simulator.limits({ gateway_url: this.gatewayUrl });
-    }
   }
 
   /** Where clients find the gateway: always the cutter. */
   get gatewayUrl() {
-    return `ws://127.0.0.1:${this.cutter.port}`;
+    return this.cutter.gatewayUrl;
   }
 
   /** A bot that has not been started. */
@@ -91,7 +94,7 @@ export class Stage {
   async identifyAllowed() {
     if (this.holdfast) return;
     await until('Discord accepts the next identify', async () => {
-      const latest = Math.max(...(await this.simulator.records(2)).map((record) => record.at_ms));
+      const latest = Math.max(...(await this.simulator.sessions()).map((session) => session.identified_at_ms));
       return Date.now() - latest > 5_100;
     });
   }
@@ -139,8 +142,7 @@ export class Stage {
 
   /** An event after everything else on each shard: what still came before it has been counted. */
   async barrier(bot) {
-    const guilds = await this.guilds();
-    for (const guild of this.#oneGuildPerShard(guilds)) {
+    for (const guild of this.#oneGuildPerShard()) {
       const before = bot.of('typing').length;
       await this.simulator.emit({
         t: 'TYPING_START',
@@ -151,14 +153,10 @@ export class Stage {
     }
   }
 
-  #oneGuildPerShard(guilds) {
+  #oneGuildPerShard() {
     const byShard = new Map();
-    for (const guild of guilds) byShard.set(Number((BigInt(guild) >> 22n) % BigInt(this.shards)), guild);
+    for (const guild of this.simulator.guilds()) byShard.set(Number((BigInt(guild) >> 22n) % BigInt(this.shards)), guild);
     return [...byShard.values()];
-  }
-
-  async guilds() {
-    return this.simulator.control('GET', 'guilds');
   }
 
   /** What has been said by everybody: the first thing to read when a scenario failed. */
@@ -180,7 +178,7 @@ export class Stage {
 
   /** What must hold at the end of every scenario. */
   async assertClean() {
-    const allowed = new Set([`127.0.0.1:${this.rest.port}`, `127.0.0.1:${this.cutter.port}`]);
+    const allowed = new Set([...(process.env.E2E_TMP ? [this.simulator.port('resume'), this.simulator.port('gateway')] : []), this.rest.port, ...this.cutter.ports].map((port) => `127.0.0.1:${port}`));
     for (const bot of this.bots.filter((each) => !this.straight.has(each))) {
       const elsewhere = [...bot.dialled].filter((address) => !allowed.has(address));
       assert.deepEqual(elsewhere, [], `${bot.name} dialled elsewhere`);

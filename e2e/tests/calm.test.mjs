@@ -24,7 +24,7 @@ story(
     },
 
     'the complete list of members': async (stage, client, told) => {
-      [told.guild] = await stage.guilds();
+      [told.guild] = stage.simulator.guilds();
       const expected = (await guildAtDiscord(stage, told.guild)).members.map((member) => member.user.id);
       told.members = await told.bot.ask('members', { guild: told.guild, nonce: 'all of them' });
       assert.deepEqual(told.members.toSorted(), expected.toSorted());

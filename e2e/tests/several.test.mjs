@@ -28,7 +28,7 @@ story(
     },
     'chunks of members go only to who asked': async (stage, client, { first, second }) => {
       const chunks = (bot) => bot.of('dispatch').filter(({ t }) => t === 'GUILD_MEMBERS_CHUNK').length;
-      const [guild] = await stage.guilds();
+      const [guild] = stage.simulator.guilds();
       const before = chunks(second);
       assert.equal((await first.ask('members', { guild, nonce: 'mine' })).length > 0, true);
       await stage.barrier(second);
@@ -52,7 +52,7 @@ story(
   {
     'READY and GUILD_CREATE are equal, unknown and null fields included': async (stage) => {
       const behind = await stage.readyBot(BARE);
-      const beside = stage.bot(BARE, { rest: `http://127.0.0.1:${stage.simulator.port}/api` });
+      const beside = stage.bot(BARE, { rest: stage.simulator.urls.api.replace(/\/v10$/, '') });
       stage.straight.add(beside);
       await beside.start().ready();
       assert.deepEqual(sorted(await behind.ask('guilds')), sorted(await beside.ask('guilds')));

@@ -12,7 +12,7 @@ export function guildAtDiscord(stage, guild) {
 /** Compares each count that the library's cache has with the guild at the simulator. */
 export async function assertCacheIsTheWorld(stage, bot) {
   const cache = await bot.ask('cache');
-  const guilds = await stage.guilds();
+  const guilds = stage.simulator.guilds();
   assert.equal(guilds.length, WORLD.guilds);
   assert.deepEqual(Object.keys(cache).toSorted(), guilds.toSorted());
   for (const [id, counts] of Object.entries(cache)) {
