@@ -37,6 +37,7 @@ enum Chore {
     /// Only what needs no build: format, direction of dependencies, sizes, headers, links.
     Check,
     /// Builds in release and runs the scenarios of `bench/`.
+    #[command(disable_help_flag = true)]
     Bench {
         /// Passed on to the benchmark's own command line.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

@@ -3,7 +3,7 @@
 //! In: what is there already. Out: apt packages, Rust components, and whatever `e2e/setup.sh` prepares.
 //! Starts no service and touches nothing that is installed already.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::tool::Tool;
 use crate::workspace;
@@ -25,9 +25,14 @@ const NEEDS: &[Need] = &[
 const END_TO_END_NEEDS: &[Need] = &[
     Need { what: "Python", probe: "python3 --version", packages: &["python3"] },
     Need { what: "Python's venv", probe: "python3 -c import\u{a0}ensurepip", packages: &["python3-venv"] },
-    Need { what: "Node.js", probe: "node --version", packages: &["nodejs"] },
+    Need { what: "Node.js 20", probe: NODE_20, packages: &["nodejs"] },
     Need { what: "npm", probe: "npm --version", packages: &["npm"] },
+    // One of the clients' compression libraries is built from C++.
+    Need { what: "a C++ compiler", probe: "c++ --version", packages: &["g++"] },
+    Need { what: "make", probe: "make --version", packages: &["make"] },
 ];
+
+const NODE_20: &str = "node -e process.exit(parseInt(process.versions.node)<20?1:0)";
 
 const COMPONENTS: &[(&str, &str)] =
     &[("rustfmt", "cargo fmt --version"), ("clippy", "cargo clippy --version")];
@@ -73,7 +78,11 @@ fn install(missing: &[&Need]) -> Result<()> {
     println!("missing: {names}; installing {packages}");
     let sudo = if is_root() { "" } else { "sudo " };
     apt(&format!("{sudo}apt-get update -qq"))?;
-    apt(&format!("{sudo}apt-get install -y -qq --no-install-recommends {packages}"))
+    apt(&format!("{sudo}apt-get install -y -qq --no-install-recommends {packages}"))?;
+    let still = missing.iter().filter(|need| !is_there(need)).map(|need| need.what).collect::<Vec<_>>();
+    // An old Debian may have an old version only.
+    ensure!(still.is_empty(), "still missing after installing {packages}: {}", still.join(", "));
+    Ok(())
 }
 
 fn apt(line: &str) -> Result<()> {

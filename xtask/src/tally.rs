@@ -11,8 +11,8 @@ pub(crate) enum Runner {
     Cargo,
     /// `cargo nextest`: one closing line in all.
     Nextest,
-    /// `e2e/`: the last line that counts is the one that counts all.
-    EndToEnd,
+    /// `node --test`: a line per count, such as `ℹ pass 5`.
+    Node,
 }
 
 /// What one runner counted.
@@ -28,28 +28,38 @@ impl Tally {
     /// Takes in one line of the runner's output.
     pub(crate) fn read(&mut self, runner: Runner, line: &str) {
         let line = line.trim();
-        let counts = match runner {
-            Runner::Uncounted => false,
-            Runner::Cargo => line.starts_with("test result:"),
-            Runner::Nextest => line.starts_with("Summary ["),
-            Runner::EndToEnd => counted(line, &["passed"]).is_some(),
-        };
-        if !counts {
-            return;
+        match runner {
+            Runner::Uncounted => {}
+            Runner::Cargo if line.starts_with("test result:") => {
+                self.passed += counted(line, &["passed"]).unwrap_or(0);
+                self.failed += counted(line, &["failed"]).unwrap_or(0);
+                self.close(format!("{} passed; {} failed, over all test binaries", self.passed, self.failed));
+            }
+            Runner::Nextest if line.starts_with("Summary [") => {
+                let failures = [&["failed"][..], &["timed", "out"], &["exec", "failed"]];
+                self.passed = counted(line, &["passed"]).unwrap_or(0);
+                self.failed = failures.iter().filter_map(|words| counted(line, words)).sum();
+                self.close(line.to_owned());
+            }
+            Runner::Node => self.read_node(line),
+            Runner::Cargo | Runner::Nextest => {}
         }
-        let passed = counted(line, &["passed"]).unwrap_or(0);
-        let failed = [&["failed"][..], &["timed", "out"], &["exec", "failed"], &["errors"], &["error"]]
-            .iter()
-            .filter_map(|words| counted(line, words))
-            .sum();
-        if runner == Runner::Cargo {
-            self.passed += passed;
-            self.failed += failed;
-            self.closing =
-                Some(format!("{} passed; {} failed, over all test binaries", self.passed, self.failed));
-        } else {
-            *self = Tally { passed, failed, closing: Some(line.to_owned()) };
+    }
+
+    fn read_node(&mut self, line: &str) {
+        let words: Vec<&str> = words(line).filter(|word| !word.is_empty()).collect();
+        let [what, count] = words[..] else { return };
+        let Ok(count) = count.parse::<u64>() else { return };
+        match what {
+            "pass" => self.passed += count,
+            "fail" | "cancelled" => self.failed += count,
+            _ => return,
         }
+        self.close(format!("pass {}, fail {}", self.passed, self.failed));
+    }
+
+    fn close(&mut self, line: String) {
+        self.closing = Some(line);
     }
 }
 
@@ -60,6 +70,10 @@ fn counted(line: &str, words: &[&str]) -> Option<u64> {
         .map(|token| token.trim_matches(|c: char| !c.is_ascii_alphanumeric()))
         .collect();
     tokens.windows(words.len() + 1).find(|window| window[1..] == *words)?[0].parse().ok()
+}
+
+fn words(line: &str) -> impl Iterator<Item = &str> {
+    line.split_whitespace().map(|word| word.trim_matches(|c: char| !c.is_ascii_alphanumeric()))
 }
 
 #[cfg(test)]
@@ -87,15 +101,20 @@ mod tests {
     }
 
     #[test]
-    fn the_end_to_end_runner_s_last_count_stands() {
-        let tally = read(Runner::EndToEnd, "==== 4 passed in 2.1s ====\nall clients: 9 passed, 1 failed");
-        assert_eq!((tally.passed, tally.failed), (9, 1));
+    fn node_counts_cancelled_tests_as_failures() {
+        let tally = read(
+            Runner::Node,
+            "✔ a bot restarts (12ms)\nℹ tests 10\nℹ suites 0\nℹ pass 7\nℹ fail 2\nℹ cancelled 1\nℹ skipped 0\nℹ duration_ms 49",
+        );
+        assert_eq!((tally.passed, tally.failed), (7, 3));
+        assert_eq!(read(Runner::Node, "# pass 5\n# fail 0").passed, 5);
     }
 
     #[test]
-    fn prose_about_passing_counts_nothing() {
-        assert_eq!(read(Runner::EndToEnd, "the test passed\nwe passed 3 gates"), Tally::default());
-        assert_eq!(read(Runner::Uncounted, "3 passed"), Tally::default());
+    fn what_a_test_says_counts_nothing() {
+        assert_eq!(read(Runner::Node, "they pass 3 gates\npass\npass on"), Tally::default());
+        assert_eq!(read(Runner::Nextest, "3 passed, 1 failed"), Tally::default());
+        assert_eq!(read(Runner::Uncounted, "test result: 3 passed"), Tally::default());
     }
 
     fn read(runner: Runner, output: &str) -> Tally {

@@ -75,9 +75,10 @@ fn end_to_end(steps: &mut Steps, full: bool) {
         ("cargo build --quiet -p holdfast -p holdfast-simulator", "target/debug", "node e2e/run.mjs")
     };
     steps.tool("build for end to end", Tool::new(build));
-    let folder = workspace::root().join(folder);
+    let binary = |name: &str| workspace::root().join(folder).join(name).to_string_lossy().into_owned();
     let tests = Tool::new(run)
-        .environment("HOLDFAST_BIN_DIR", &folder.to_string_lossy())
-        .counted_as(Runner::EndToEnd);
+        .environment("HOLDFAST_BIN", &binary("holdfast"))
+        .environment("HOLDFAST_SIMULATOR_BIN", &binary("holdfast-simulator"))
+        .counted_as(Runner::Node);
     steps.tool("end to end", tests);
 }
