@@ -106,7 +106,7 @@ impl Running {
             let addresses = json!({
                 "ws": format!("ws://{}", self.front),
                 "admin": self.admin.map(|address| format!("http://{address}")),
-                "api": simulation.map(Simulation::api_url),
+                "api": simulation.map(|simulation| simulation.api_url().to_owned()),
                 "pid": std::process::id(),
             });
             // Renamed into place, so that whoever waits for the file never reads half of it.

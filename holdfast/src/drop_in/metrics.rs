@@ -7,14 +7,14 @@ use std::fmt::Write as _;
 /// Ends OpenMetrics text.
 const END: &str = "# EOF\n";
 
-/// Their name and our sample of the same kind, labels passed on.
+/// Their name and our sample of the same kind; labels are passed on.
 const RENAMED: [(&str, &str); 6] = [
-    ("gateway_shard_latency", "holdfast_ws_heartbeat_rtt_last_seconds"),
-    ("gateway_shard_latency_histogram_bucket", "holdfast_ws_heartbeat_rtt_seconds_bucket"),
-    ("gateway_shard_latency_histogram_sum", "holdfast_ws_heartbeat_rtt_seconds_sum"),
-    ("gateway_shard_latency_histogram_count", "holdfast_ws_heartbeat_rtt_seconds_count"),
-    ("gateway_shard_status", "holdfast_ws_shard_status"),
     ("gateway_shard_events", "holdfast_ws_events_total"),
+    ("gateway_shard_status", "holdfast_ws_shard_status"),
+    ("gateway_shard_latency", "holdfast_ws_shard_latency_seconds"),
+    ("gateway_shard_latency_histogram_bucket", "holdfast_ws_heartbeat_latency_seconds_bucket"),
+    ("gateway_shard_latency_histogram_sum", "holdfast_ws_heartbeat_latency_seconds_sum"),
+    ("gateway_shard_latency_histogram_count", "holdfast_ws_heartbeat_latency_seconds_count"),
 ];
 
 /// Our gauge of entities by kind, which is one gauge per kind there.
@@ -24,15 +24,12 @@ const ENTITIES: &str = "holdfast_ws_state_entities";
 pub(crate) fn with_their_names(ours: &str) -> String {
     let mut text = ours.strip_suffix(END).unwrap_or(ours).to_owned();
     for line in ours.lines().filter(|line| !line.starts_with('#')) {
-        let Some((name, rest)) = line.split_once('{') else { continue };
+        let Some(end) = line.find(['{', ' ']) else { continue };
+        let (name, rest) = line.split_at(end);
         // Writing to a string can't fail.
         if let Some((theirs, _)) = RENAMED.iter().find(|(_, sample)| *sample == name) {
-            let labels = if name == "holdfast_ws_events_total" {
-                rest.replacen("event=\"", "event_type=\"", 1)
-            } else {
-                rest.to_owned()
-            };
-            let _ = writeln!(text, "{theirs}{{{labels}");
+            let rest = rest.replacen("event=\"", "event_type=\"", 1);
+            let _ = writeln!(text, "{theirs}{rest}");
         } else if name == ENTITIES
             && let Some((kind, labels, value)) = entity(rest)
         {
@@ -42,9 +39,9 @@ pub(crate) fn with_their_names(ours: &str) -> String {
     text + END
 }
 
-/// Splits `shard="0",entity="roles"} 12` into the kind, the other labels and what follows the bracket.
+/// Splits `{shard="0",entity="roles"} 12` into the kind, the other labels and what follows the bracket.
 fn entity(rest: &str) -> Option<(&str, String, &str)> {
-    let (labels, value) = rest.split_once('}')?;
+    let (labels, value) = rest.strip_prefix('{')?.split_once('}')?;
     let (kinds, others): (Vec<&str>, Vec<&str>) =
         labels.split(',').partition(|label| label.starts_with("entity="));
     let kind = kinds.first()?.strip_prefix("entity=\"")?.strip_suffix('"')?;
@@ -60,13 +57,15 @@ mod tests {
         let ours = "# TYPE holdfast_ws_events counter\n\
                     holdfast_ws_events_total{shard=\"0\",event=\"MESSAGE_CREATE\"} 3\n\
                     holdfast_ws_state_entities{shard=\"1\",entity=\"roles\"} 12\n\
-                    holdfast_ws_heartbeat_rtt_last_seconds{shard=\"0\"} 0.031\n\
+                    holdfast_ws_shard_latency_seconds{shard=\"0\"} 0.031\n\
+                    holdfast_ws_heartbeat_latency_seconds_count 7\n\
                     process_open_fds 9\n# EOF\n";
         let text = with_their_names(ours);
         assert!(text.starts_with(ours.strip_suffix(END).expect("ends so")));
         for line in [
             "gateway_shard_events{shard=\"0\",event_type=\"MESSAGE_CREATE\"} 3\n",
             "gateway_cache_roles{shard=\"1\"} 12\n",
+            "gateway_shard_latency_histogram_count 7\n",
             "gateway_shard_latency{shard=\"0\"} 0.031\n",
         ] {
             assert!(text.contains(line), "{line} in {text}");

@@ -104,11 +104,10 @@ fn what_is_printed_masks_the_token_and_reads_back_the_same() {
     let (printed, _) = show(&reading.effective, reading.problems, None);
     assert!(!printed.contains("secret.token"), "{printed}");
     assert!(printed.contains("max_clients = 9") && printed.contains("# my.toml, line 5"), "{printed}");
-    let again = Document::parse(&printed, "printed").expect("TOML").read(Settings::read).value;
-    assert_eq!(
-        Settings { ws: tokenless(again.ws), ..again.clone() },
-        Settings { ws: tokenless(reading.value.ws), ..again }
-    );
+    let mut again = Document::parse(&printed, "printed").expect("TOML").read(Settings::read).value;
+    assert!(again.ws.discord.token.is_empty());
+    again.ws.discord.token = reading.value.ws.discord.token.clone();
+    assert_eq!(again, reading.value);
 }
 
 #[test]
@@ -141,11 +140,6 @@ fn the_level_is_read_anew_from_the_file() {
 
 fn paths(problems: &[Problem]) -> Vec<String> {
     problems.iter().map(|problem| problem.path.clone()).collect()
-}
-
-fn tokenless(mut config: holdfast_ws::Config) -> holdfast_ws::Config {
-    config.discord.token = Default::default();
-    config
 }
 
 /// The line with its setting switched on, if it holds one that is off.
