@@ -60,13 +60,15 @@ impl Results {
         row.median = medians(&row.runs);
     }
 
-    /// Adds to the latest run of each path of `case` its ratio to the latest run of `base`: `figure` over
-    /// the same figure, as `ratio`.
+    /// Adds to the latest run of each path of `case` (the direct one is only ever the measure) its ratio to the
+    /// latest run of `base`: `figure` over the same figure, as `ratio`.
     pub(crate) fn ratio(&mut self, case: &str, base: &str, figure: &'static str, ratio: &'static str) {
         let latest = |row: &Row| row.runs.last().and_then(|run| run.get(figure).copied());
         let base_row = self.rows.iter().find(|row| row.case == case && row.path == base);
         let Some(under) = base_row.and_then(latest).filter(|&value| value > 0.0) else { return };
-        for row in self.rows.iter_mut().filter(|row| row.case == case && row.path != base) {
+        for row in
+            self.rows.iter_mut().filter(|row| row.case == case && row.path != base && row.path != "direct")
+        {
             let Some(over) = latest(row) else { continue };
             if let Some(run) = row.runs.last_mut() {
                 run.insert(ratio, over / under);
