@@ -46,8 +46,9 @@ struct Cli {
     /// Length of a measured window.
     #[arg(long, global = true, default_value_t = 5.0)]
     seconds: f64,
+    /// What to measure; everything if nothing is named.
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
 }
 
 #[derive(Subcommand)]
@@ -76,7 +77,8 @@ enum Command {
 
 fn main() -> Result<()> {
     let cli = Cli::parse();
-    match &cli.command {
+    let command = cli.command.as_ref().unwrap_or(&Command::All);
+    match command {
         Command::Relay(args) => return relay::run(args),
         Command::Client(args) => return client::run(args),
         _ => {}
@@ -84,7 +86,7 @@ fn main() -> Result<()> {
     let scratch = tempfile::tempdir().context("making a scratch directory")?;
     let setup = setup(&cli, scratch.path().to_owned())?;
     kill_on_signal(&setup)?;
-    measure(&setup, &cli.command)
+    measure(&setup, command)
 }
 
 fn measure(setup: &Setup, command: &Command) -> Result<()> {
