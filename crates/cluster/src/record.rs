@@ -25,6 +25,9 @@ pub struct SessionRecord {
     pub sequence: Option<u64>,
     /// The log's last position when the record was written.
     pub position: u64,
+    /// Every guild's state is saved up to here: what follows in the log is applied again.
+    #[serde(default)]
+    pub state_from: u64,
     /// The shard's number.
     pub shard: u32,
     /// Number of all shards of this session.

@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use crate::EventKind;
-use crate::structure::{BLOCK, Blocks};
+use crate::structure::{BLOCK, Blocks, opening};
 
 /// What a payload says about itself. When a key stands twice, the last one counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,35 +146,47 @@ impl<'a> Walk<'a> {
     /// Takes the block that starts at `start`; true once the object is closed.
     fn block(&mut self, block: &[u8; BLOCK], start: usize) -> Result<bool, ScanError> {
         let found = self.blocks.next(block);
-        let floor = if self.in_data { 2 } else { 1 };
-        if self.depth > floor + found.close.count_ones() {
-            // Nothing in here can come up to where keys matter.
-            self.depth = self.depth + found.open.count_ones() - found.close.count_ones();
-            return Ok(false);
-        }
         if found.escape != 0 {
             self.last_escape = start + (BLOCK - 1) - found.escape.leading_zeros() as usize;
         }
-        let brackets = found.open | found.close;
-        let all = brackets | found.separator;
+        if self.is_far_below(found.bracket, block) {
+            return Ok(false);
+        }
+        let all = found.bracket | found.separator;
         let mut ahead = u64::MAX;
         loop {
             // Deeper than two levels only brackets matter.
-            let pending = ahead & if self.depth <= 2 { all } else { brackets };
+            let pending = ahead & if self.depth <= 2 { all } else { found.bracket };
             if pending == 0 {
                 return Ok(false);
             }
-            let bit = pending & pending.wrapping_neg();
-            ahead = !(bit | (bit - 1));
-            let at = start + pending.trailing_zeros() as usize;
-            if found.separator & bit != 0 {
-                self.separator(at)?;
-            } else if found.open & bit != 0 {
-                self.open(at)?;
-            } else if self.close(at)? {
-                return Ok(true);
+            ahead = !(pending ^ (pending - 1));
+            let bit = pending.trailing_zeros() as usize;
+            let at = start + bit;
+            match block[bit % BLOCK] {
+                b':' => self.colon(at)?,
+                b',' => self.comma(at)?,
+                b'{' | b'[' => self.open(at)?,
+                _ => {
+                    if self.close(at)? {
+                        return Ok(true);
+                    }
+                }
             }
         }
+    }
+
+    /// Whether nothing in a block can come up to the levels where keys matter; if so, its brackets are counted.
+    fn is_far_below(&mut self, bracket: u64, block: &[u8; BLOCK]) -> bool {
+        let below = self.depth.saturating_sub(if self.in_data { 2 } else { 1 });
+        if below == 0 || (bracket != 0 && below <= bracket.count_ones()) {
+            return false;
+        }
+        if bracket != 0 {
+            let opened = (bracket & opening(block)).count_ones();
+            self.depth = self.depth + 2 * opened - bracket.count_ones();
+        }
+        true
     }
 
     fn open(&mut self, at: usize) -> Result<(), ScanError> {
@@ -222,17 +234,27 @@ impl<'a> Walk<'a> {
         Ok(false)
     }
 
-    /// Takes a comma or colon at depth two or less.
-    fn separator(&mut self, at: usize) -> Result<(), ScanError> {
-        let colon = self.payload[at] == b':';
+    /// Takes a colon at depth two or less.
+    fn colon(&mut self, at: usize) -> Result<(), ScanError> {
         match self.depth {
-            2 if !self.in_data => {}
-            2 if colon => self.inner_colon(at),
+            2 => {
+                if self.in_data {
+                    self.inner_colon(at);
+                }
+                Ok(())
+            }
+            1 => self.top_colon(at),
+            _ => Err(ScanError::Malformed(at)),
+        }
+    }
+
+    /// Takes a comma at depth two or less.
+    fn comma(&mut self, at: usize) -> Result<(), ScanError> {
+        match self.depth {
             2 => {
                 self.end_inner(at);
                 self.inner_from = at + 1;
             }
-            1 if colon => self.top_colon(at)?,
             1 => {
                 self.end_top(at, false)?;
                 self.top = Member::at(at + 1);
@@ -394,17 +416,40 @@ fn digits(text: &[u8]) -> Option<u64> {
     decimal(text)
 }
 
+/// The number that digits make, leading zeros or not.
 fn decimal(text: &[u8]) -> Option<u64> {
-    if text.is_empty() {
+    let (first, eights) = text.as_rchunks::<8>();
+    if text.is_empty() || text.len() > 20 {
+        // More digits can only be zeros in front: not worth a path of their own, and no id has them.
+        return if text.is_empty() { None } else { long_decimal(text) };
+    }
+    let mut number = 0_u64;
+    for byte in first {
+        number = number * 10 + u64::from(digit(*byte)?);
+    }
+    for eight in eights {
+        number = number.checked_mul(100_000_000)?.checked_add(eight_digits(*eight)?)?;
+    }
+    Some(number)
+}
+
+fn long_decimal(text: &[u8]) -> Option<u64> {
+    text.iter().try_fold(0_u64, |number, byte| number.checked_mul(10)?.checked_add(u64::from(digit(*byte)?)))
+}
+
+fn digit(byte: u8) -> Option<u8> {
+    byte.is_ascii_digit().then(|| byte - b'0')
+}
+
+/// Eight digits at once, in one word: tens in each pair of bytes, hundreds in each pair of pairs, and so on.
+fn eight_digits(text: [u8; 8]) -> Option<u64> {
+    if !text.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    text.iter().try_fold(0_u64, |number, byte| {
-        let digit = byte.wrapping_sub(b'0');
-        if digit > 9 {
-            return None;
-        }
-        number.checked_mul(10)?.checked_add(u64::from(digit))
-    })
+    let digits = u64::from_le_bytes(text) & 0x0f0f_0f0f_0f0f_0f0f;
+    let pairs = (digits * 10 + (digits >> 8)) & 0x00ff_00ff_00ff_00ff;
+    let fours = (pairs * 100 + (pairs >> 16)) & 0x0000_ffff_0000_ffff;
+    Some((fours * 10_000 + (fours >> 32)) & 0xffff_ffff)
 }
 
 fn snowflake(value: &[u8]) -> Option<u64> {
@@ -419,8 +464,11 @@ fn snowflake(value: &[u8]) -> Option<u64> {
 fn event(value: &[u8]) -> Option<(&str, EventKind)> {
     let name = str::from_utf8(string(value)?).ok()?;
     let kind = EventKind::from_name(name);
-    if kind != EventKind::Unknown || !name.contains('\\') {
-        return if name.contains(|c: char| c == '"') { None } else { Some((name, kind)) };
+    if kind != EventKind::Unknown {
+        return Some((name, kind));
+    }
+    if !name.contains(['\\', '"']) {
+        return Some((name, EventKind::Unknown));
     }
     match EventKind::from_name(&unescape(name.as_bytes())?) {
         EventKind::Unknown => Some((name, EventKind::Unknown)),

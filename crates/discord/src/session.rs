@@ -98,6 +98,7 @@ pub struct Session {
     heartbeat: Option<Heartbeat>,
     received: u64,
     confirmed: u64,
+    was_identifying: bool,
     latency: Option<Duration>,
     lateness: Duration,
 }
@@ -115,6 +116,7 @@ impl Session {
             heartbeat: None,
             received: sequence,
             confirmed: sequence,
+            was_identifying: false,
             latency: None,
             lateness: Duration::ZERO,
         }
@@ -140,6 +142,11 @@ impl Session {
         self.state == State::AwaitingResumed
     }
 
+    /// Whether the last connection ended after IDENTIFY and before READY: Discord refused it.
+    pub fn was_identifying(&self) -> bool {
+        self.was_identifying
+    }
+
     /// Time between the last heartbeat and its acknowledgement.
     pub fn latency(&self) -> Option<Duration> {
         self.latency
@@ -161,8 +168,12 @@ impl Session {
     pub fn opened(&mut self, now: Instant) {
         self.state = State::AwaitingHello;
         self.latency = None;
-        self.heartbeat =
-            Some(Heartbeat { interval: HELLO_WITHIN, due: now + HELLO_WITHIN, sent: None, acknowledged: true });
+        self.heartbeat = Some(Heartbeat {
+            interval: HELLO_WITHIN,
+            due: now + HELLO_WITHIN,
+            sent: None,
+            acknowledged: true,
+        });
     }
 
     /// Everything up to `sequence` is safely stored: heartbeats may acknowledge it. Discord may drop what
@@ -237,6 +248,7 @@ impl Session {
     }
 
     fn end(&mut self, close: Option<u16>, next: Next) -> Step {
+        self.was_identifying = self.state == State::AwaitingReady;
         self.state = State::Closed;
         self.heartbeat = None;
         if next == Next::NewSession {
@@ -253,8 +265,7 @@ impl Session {
         }
         match header.kind {
             EventKind::Ready => {
-                let ready: ReadyFields =
-                    fields(header, payload).ok_or(SessionError::Malformed("READY"))?;
+                let ready: ReadyFields = fields(header, payload).ok_or(SessionError::Malformed("READY"))?;
                 self.resumable = Some(Resumable {
                     session_id: ready.session_id,
                     resume_url: ready.resume_gateway_url,
@@ -394,10 +405,7 @@ mod tests {
         assert!(matches!(session.on_timeout(due), Step::Send(_)));
         let later = session.timeout().unwrap();
         assert_eq!(later - due, Duration::from_millis(41_250));
-        assert_eq!(
-            session.on_timeout(later),
-            Step::Reconnect { close: Some(4000), next: Next::Resume }
-        );
+        assert_eq!(session.on_timeout(later), Step::Reconnect { close: Some(4000), next: Next::Resume });
     }
 
     #[test]

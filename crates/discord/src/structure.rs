@@ -11,10 +11,8 @@ pub(crate) const BLOCK: usize = 64;
 /// Where structure stands in one block; bit `i` belongs to byte `i`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Structure {
-    /// `{` and `[`
-    pub(crate) open: u64,
-    /// `}` and `]`
-    pub(crate) close: u64,
+    /// `{`, `[`, `}` and `]`
+    pub(crate) bracket: u64,
     /// `,` and `:`
     pub(crate) separator: u64,
     /// Backslashes
@@ -32,19 +30,21 @@ pub(crate) struct Blocks {
 
 impl Blocks {
     /// The structure of the next block. A shorter last one is padded with spaces.
+    #[inline]
     pub(crate) fn next(&mut self, block: &[u8; BLOCK]) -> Structure {
         let found = find(block);
-        let escaped = self.escaped(found.backslash);
+        let mut string = found.quote;
+        if found.backslash != 0 || self.escaping {
+            string &= !self.escaped(found.backslash);
+        }
         // Each quote flips whether we are in a string: a prefix sum modulo 2.
-        let mut string = found.quote & !escaped;
         for shift in [1, 2, 4, 8, 16, 32] {
             string ^= string << shift;
         }
         string ^= self.in_string;
         self.in_string = if string >> 63 == 1 { u64::MAX } else { 0 };
         Structure {
-            open: found.open & !string,
-            close: found.close & !string,
+            bracket: found.bracket & !string,
             separator: found.separator & !string,
             escape: found.backslash,
         }
@@ -54,9 +54,6 @@ impl Blocks {
     fn escaped(&mut self, backslash: u64) -> u64 {
         let mut escaped = u64::from(self.escaping);
         self.escaping = false;
-        if backslash == 0 {
-            return escaped;
-        }
         let mut rest = backslash & !escaped;
         while rest != 0 {
             let at = rest.trailing_zeros();
@@ -76,30 +73,49 @@ impl Blocks {
 struct Found {
     quote: u64,
     backslash: u64,
-    open: u64,
-    close: u64,
+    bracket: u64,
     separator: u64,
 }
 
+#[inline]
 fn find(block: &[u8; BLOCK]) -> Found {
-    let (lanes, _) = block.as_chunks::<16>();
-    let mut found = Found::default();
-    for (lane, bytes) in lanes.iter().enumerate() {
-        let bytes = u8x16::new(*bytes);
-        // `[` and `{`, like `]` and `}`, differ in this bit only.
-        let folded = bytes | u8x16::splat(0x20);
-        let mask = |equal: u8x16| u64::from(equal.to_bitmask()) << (16 * lane);
-        let equal = |byte: u8| bytes.simd_eq(u8x16::splat(byte));
-        found.quote |= mask(equal(b'"'));
-        found.backslash |= mask(equal(b'\\'));
-        found.separator |= mask(equal(b',') | equal(b':'));
-        found.open |= mask(folded.simd_eq(u8x16::splat(b'{')));
-        found.close |= mask(folded.simd_eq(u8x16::splat(b'}')));
+    let lanes = lanes(block);
+    let equal = |byte: u8| lanes.map(|bytes| bytes.simd_eq(u8x16::splat(byte)));
+    // `[` and `{`, like `]` and `}`, differ in this bit only.
+    let folded = lanes.map(|bytes| bytes | u8x16::splat(0x20));
+    let backslash = equal(b'\\');
+    let any = backslash[0] | backslash[1] | backslash[2] | backslash[3];
+    Found {
+        quote: mask(equal(b'"')),
+        // Most blocks have none.
+        backslash: if any.to_bitmask() == 0 { 0 } else { mask(backslash) },
+        bracket: mask(
+            folded.map(|bytes| bytes.simd_eq(u8x16::splat(b'{')) | bytes.simd_eq(u8x16::splat(b'}'))),
+        ),
+        separator: mask(
+            lanes.map(|bytes| bytes.simd_eq(u8x16::splat(b',')) | bytes.simd_eq(u8x16::splat(b':'))),
+        ),
     }
-    found
 }
 
-/// The same, written plainly.
+/// `{` and `[`, in strings too.
+pub(crate) fn opening(block: &[u8; BLOCK]) -> u64 {
+    mask(lanes(block).map(|bytes| (bytes | u8x16::splat(0x20)).simd_eq(u8x16::splat(b'{'))))
+}
+
+#[inline]
+fn lanes(block: &[u8; BLOCK]) -> [u8x16; 4] {
+    let (lanes, _) = block.as_chunks::<16>();
+    [u8x16::new(lanes[0]), u8x16::new(lanes[1]), u8x16::new(lanes[2]), u8x16::new(lanes[3])]
+}
+
+#[inline]
+fn mask(equal: [u8x16; 4]) -> u64 {
+    let [a, b, c, d] = equal.map(|lane| u64::from(lane.to_bitmask()));
+    (a | b << 16) | (c | d << 16) << 32
+}
+
+/// The same as [`find`], written plainly.
 #[cfg(test)]
 fn find_bytewise(block: &[u8; BLOCK]) -> Found {
     let mut found = Found::default();
@@ -107,9 +123,8 @@ fn find_bytewise(block: &[u8; BLOCK]) -> Found {
         let bit = |equal: bool| u64::from(equal) << at;
         found.quote |= bit(*byte == b'"');
         found.backslash |= bit(*byte == b'\\');
-        found.separator |= bit(*byte == b',' || *byte == b':');
-        found.open |= bit(byte | 0x20 == b'{');
-        found.close |= bit(byte | 0x20 == b'}');
+        found.separator |= bit(matches!(byte, b',' | b':'));
+        found.bracket |= bit(matches!(byte, b'{' | b'[' | b'}' | b']'));
     }
     found
 }
@@ -124,7 +139,7 @@ mod tests {
         let found = structure(br#"{"a{":["],",1]}"#);
         assert_eq!(
             found[0],
-            Structure { open: 1 | 1 << 6, close: 3 << 13, separator: 1 << 5 | 1 << 11, escape: 0 }
+            Structure { bracket: 1 | 1 << 6 | 3 << 13, separator: 1 << 5 | 1 << 11, escape: 0 }
         );
     }
 
@@ -135,7 +150,7 @@ mod tests {
         text.extend_from_slice(b"\\\"{\"{");
         let found = structure(&text);
         assert_eq!(found[0], Structure { escape: 1 << 63, ..Structure::default() });
-        assert_eq!(found[1], Structure { open: 1 << 3, ..Structure::default() });
+        assert_eq!(found[1], Structure { bracket: 1 << 3, ..Structure::default() });
     }
 
     proptest! {
@@ -146,8 +161,8 @@ mod tests {
             bytes[32..].copy_from_slice(json.as_bytes());
             let (fast, plain) = (find(&bytes), find_bytewise(&bytes));
             prop_assert_eq!(
-                (fast.quote, fast.backslash, fast.open, fast.close, fast.separator),
-                (plain.quote, plain.backslash, plain.open, plain.close, plain.separator)
+                (fast.quote, fast.backslash, fast.bracket, fast.separator),
+                (plain.quote, plain.backslash, plain.bracket, plain.separator)
             );
         }
 
@@ -159,8 +174,7 @@ mod tests {
                 let structural = !in_string && !(byte == b'"' && !escaped);
                 let bit = |mask: u64| mask >> (at % BLOCK) & 1 == 1;
                 let found = &mut blocks[at / BLOCK];
-                prop_assert_eq!(bit(found.open), structural && matches!(byte, b'{' | b'['));
-                prop_assert_eq!(bit(found.close), structural && matches!(byte, b'}' | b']'));
+                prop_assert_eq!(bit(found.bracket), structural && matches!(byte, b'{' | b'[' | b'}' | b']'));
                 prop_assert_eq!(bit(found.separator), structural && matches!(byte, b',' | b':'));
                 if byte == b'"' && !escaped {
                     in_string = !in_string;

@@ -1,2 +1,19 @@
 // SPDX-License-Identifier: AGPL-3.0-only
-//! To be written.
+//! `ws`: holds all shards' connections to Discord, and hands their events to any library as if it were
+//! Discord.
+//!
+//! The way of an event: `upstream` (its connection) → `shard` (state and log) → `log` → `front` (clients).
+//! [`start`] puts the parts together; docs/architecture.md tells why they are these.
+
+mod front;
+pub mod log;
+mod metrics;
+pub mod settings;
+mod shard;
+mod start;
+mod threads;
+mod upstream;
+
+pub use settings::Config;
+pub use shard::{FatalClose, Phase, ShardStatus};
+pub use start::{Ws, WsError, start};

@@ -4,8 +4,8 @@
 
 use std::mem::size_of;
 
-use super::entry::{Meta, OwnedRun, Position, Run};
 use super::StreamId;
+use super::entry::{Meta, OwnedRun, Position, Run};
 
 /// What one write to disk brings there.
 #[derive(Debug)]

@@ -92,7 +92,9 @@ impl<'a> Run<'a> {
     pub fn frames(&self, range: Range<usize>) -> &'a [u8] {
         let metas = &self.metas[range];
         match (metas.first(), metas.last()) {
-            (Some(first), Some(last)) => &self.bytes[first.offset as usize..(last.offset + last.len) as usize],
+            (Some(first), Some(last)) => {
+                &self.bytes[first.offset as usize..(last.offset + last.len) as usize]
+            }
             _ => &[],
         }
     }

@@ -5,9 +5,9 @@
 
 use holdfast_discord::{EventKind, Intents};
 
+use super::StreamId;
 use super::batch::Batch;
 use super::entry::{Meta, OwnedRun, Position};
-use super::StreamId;
 
 /// The form that is written.
 pub(super) const VERSION: u32 = 1;

@@ -105,8 +105,8 @@ impl Handover {
     pub(super) fn stored_sequence(&self, stream: StreamId) -> Option<u64> {
         let stored = self.stored();
         let newest = self.in_flight.iter().rev().find(|batch| batch.last() <= stored);
-        let (of, sequence) = newest
-            .map_or(self.stored_sequence, |batch| (batch.run.stream, batch.last_sequence));
+        let (of, sequence) =
+            newest.map_or(self.stored_sequence, |batch| (batch.run.stream, batch.last_sequence));
         if of == stream { sequence } else { None }
     }
 

@@ -102,7 +102,8 @@ impl Index {
     pub(super) fn readable_from(&self, position: Position) -> Option<Position> {
         let mut position = position;
         loop {
-            let segment = self.segments.iter().find(|segment| segment.last >= position && segment.has_any())?;
+            let segment =
+                self.segments.iter().find(|segment| segment.last >= position && segment.has_any())?;
             position = position.max(segment.first);
             match self.hole_at(position) {
                 Some((_, to)) => position = to + 1,

@@ -51,11 +51,7 @@ impl<T> At<T> for io::Result<T> {
     }
 }
 
-pub(super) fn open(
-    dir: &Path,
-    settings: Settings,
-    writer: &Writer,
-) -> Result<(Log, Recovered), OpenError> {
+pub(super) fn open(dir: &Path, settings: Settings, writer: &Writer) -> Result<(Log, Recovered), OpenError> {
     let dir = dir.join("log");
     DirBuilder::new().recursive(true).mode(0o700).create(&dir).at(&dir)?;
     let mut scan = Scan::default();

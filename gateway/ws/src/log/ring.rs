@@ -53,10 +53,9 @@ impl Ring {
 
     /// Whether the next frame can be pushed as it is.
     pub(super) fn fits(&self, len: usize) -> bool {
-        self.blocks.back().is_some_and(|block| {
-            !block.sealed
-                && block.bytes.capacity() - block.bytes.len() >= len
-        })
+        self.blocks
+            .back()
+            .is_some_and(|block| !block.sealed && block.bytes.capacity() - block.bytes.len() >= len)
     }
 
     /// Size of the block that a frame of `len` bytes would open: a large one gets its own.

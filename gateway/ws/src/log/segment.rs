@@ -46,10 +46,8 @@ impl Appender {
             Some(active) => active,
             none => none.insert(create(disk, batch)?),
         };
-        let written = active
-            .file
-            .write_all(&self.descriptions)
-            .and_then(|()| active.file.write_all(&batch.run.bytes));
+        let written =
+            active.file.write_all(&self.descriptions).and_then(|()| active.file.write_all(&batch.run.bytes));
         if let Err(error) = written {
             // What was written in part is cut off; where even that fails, recovery does it.
             let _ = active.file.set_len(active.bytes);

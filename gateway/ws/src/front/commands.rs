@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! What a client with a session may send besides heartbeats: commands for Discord.
+//!
+//! In: opcode and `d`. Out: a command for the shard, an answer from the state, or the close that Discord
+//! would give. What nobody here knows is passed on.
+
+use serde_json::{Map, Value, json};
+
+use super::{client::Client, members, query::Refused};
+use crate::shard::Command;
+
+/// "Sending Events": larger payloads are refused.
+const MAX_PAYLOAD: usize = 4096;
+
+/// Takes one payload.
+pub(super) fn take(client: &mut Client, op: u64, data: Value) -> Result<(), Refused> {
+    match op {
+        2 | 6 => Err(Refused::new(4005, "this connection has identified already")),
+        0 | 7 | 9 | 10 | 11 => Err(Refused::new(4001, format!("opcode {op} is Discord's to send"))),
+        3 => presence(client, data),
+        4 => voice(client, &data),
+        8 => members::request(client, object(&data)?),
+        op if client.pump.hub.core().refused_opcodes.contains(&op) => {
+            Err(Refused::new(4001, format!("Discord doesn't know opcode {op}")))
+        }
+        op => forward(client, false, json!({ "op": op, "d": data }).to_string().into_bytes()),
+    }
+}
+
+/// Hands a payload to the shard.
+pub(super) fn forward(client: &mut Client, voice: bool, payload: Vec<u8>) -> Result<(), Refused> {
+    if payload.len() > MAX_PAYLOAD {
+        return Err(Refused::new(4002, format!("a payload is longer than {MAX_PAYLOAD} bytes")));
+    }
+    let command = Command { client: client.about.number, voice, payload };
+    if client.pump.hub.command(command) {
+        return Ok(());
+    }
+    client.pump.front.metrics.commands_dropped.inc();
+    Err(Refused::new(4008, "too many commands are waiting to be sent"))
+}
+
+pub(super) fn object(data: &Value) -> Result<&Map<String, Value>, Refused> {
+    data.as_object().ok_or_else(|| Refused::new(4002, "d is not an object"))
+}
+
+/// Op 3. Discord refuses what isn't whole, and would close our connection for it: libraries that leave
+/// fields out or null get them filled in.
+fn presence(client: &mut Client, mut data: Value) -> Result<(), Refused> {
+    let fields = data.as_object_mut().ok_or_else(|| Refused::new(4002, "d is not an object"))?;
+    let wrong = |field: &Value, right: bool| !field.is_null() && !right;
+    let fill = [
+        ("activities", json!([]), Value::is_array as fn(&Value) -> bool),
+        ("status", json!("online"), Value::is_string),
+        ("afk", json!(false), Value::is_boolean),
+        ("since", Value::Null, Value::is_number),
+    ];
+    for (name, default, is_right) in fill {
+        let field = fields.entry(name).or_insert(Value::Null);
+        if wrong(field, is_right(field)) {
+            return Err(Refused::new(4002, format!("{name} has the wrong type")));
+        }
+        if field.is_null() {
+            *field = default;
+        }
+    }
+    let payload = json!({ "op": 3, "d": data }).to_string().into_bytes();
+    forward(client, false, payload.clone())?;
+    client.pump.hub.core().presence = Some(payload);
+    Ok(())
+}
+
+/// Op 4.
+fn voice(client: &mut Client, data: &Value) -> Result<(), Refused> {
+    let fields = object(data)?;
+    let guild = snowflake(fields, "guild_id")?;
+    let connected = fields.get("channel_id").is_some_and(|channel| !channel.is_null());
+    let payload = json!({ "op": 4, "d": data }).to_string().into_bytes();
+    forward(client, true, payload.clone())?;
+    client.pump.hub.core().voice.want(guild, connected, &payload);
+    Ok(())
+}
+
+/// A snowflake, as text or as a number.
+pub(super) fn snowflake(fields: &Map<String, Value>, name: &str) -> Result<u64, Refused> {
+    let id = fields.get(name).and_then(|id| id.as_u64().or_else(|| id.as_str()?.parse().ok()));
+    id.ok_or_else(|| Refused::new(4002, format!("{name} is missing or no snowflake")))
+}

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! One client's connection after the upgrade: payloads in, frames out, the close.
+//!
+//! In: WebSocket messages. Out: decoded payloads with their opcode, or why the client is to be closed. Owned
+//! by the client's task.
+
+use std::{net::SocketAddr, time::Duration};
+
+use futures_util::StreamExt;
+use holdfast_discord::{etf, limits::SendBudget};
+use serde_json::Value;
+use tokio::time::{Instant, timeout};
+use tokio_websockets::{Message, WebSocketStream};
+
+use super::{
+    outgoing::{Encoding, Outgoing},
+    query::{Query, Refused},
+    socket::{Control, Incoming, Writer},
+};
+
+/// How long a client may take to read its close frame and answer it.
+const CLOSE_WITHIN: Duration = Duration::from_secs(2);
+/// Nothing that a client sends is nested deeper.
+const MAX_DEPTH: usize = 32;
+/// Pings are no payloads to Discord; this many in a minute are no keepalive either.
+const MAX_PINGS: usize = 600;
+
+/// A payload from a client.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Payload {
+    pub(crate) op: u64,
+    pub(crate) data: Value,
+}
+
+/// How reading ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// The client closed with this code, or went away without one.
+    Gone(Option<u16>),
+    /// It did something that it is to be closed for.
+    Refused(Refused),
+}
+
+/// The reading half: everything the client sends passes here.
+pub(crate) struct Reading {
+    socket: WebSocketStream<Incoming>,
+    encoding: Encoding,
+    payloads: SendBudget,
+    pings: SendBudget,
+    since: Instant,
+}
+
+/// The writing half.
+pub(crate) struct Writing {
+    pub(crate) writer: Writer,
+    pub(crate) out: Outgoing,
+    pub(crate) control: Control,
+}
+
+/// A client's connection: both halves and what is known of the client.
+pub(crate) struct Link {
+    pub(crate) reading: Reading,
+    pub(crate) writing: Writing,
+    pub(crate) about: About,
+}
+
+/// What is known of a client before it identifies.
+#[derive(Clone)]
+pub(crate) struct About {
+    pub(crate) query: Query,
+    pub(crate) peer: SocketAddr,
+    /// Number of the connection within this process.
+    pub(crate) number: u64,
+    /// INVALID_SESSION was sent: the next IDENTIFY is paced.
+    pub(crate) invalidated: bool,
+}
+
+impl Reading {
+    /// `limit`: payloads a minute, as Discord allows them.
+    pub(crate) fn new(socket: WebSocketStream<Incoming>, encoding: Encoding, limit: usize) -> Self {
+        const WINDOW: Duration = Duration::from_secs(60);
+        Self {
+            socket,
+            encoding,
+            payloads: SendBudget::new(limit, 0, WINDOW),
+            pings: SendBudget::new(MAX_PINGS, 0, WINDOW),
+            since: Instant::now(),
+        }
+    }
+
+    /// The next payload. Cancel-safe.
+    pub(crate) async fn next(&mut self) -> Result<Payload, Ended> {
+        loop {
+            let message = match self.socket.next().await {
+                None => return Err(Ended::Gone(None)),
+                Some(Err(error)) => return Err(broken(&error)),
+                Some(Ok(message)) => message,
+            };
+            if let Some((code, _)) = message.as_close() {
+                return Err(Ended::Gone(Some(code.into())));
+            }
+            let is_payload = message.is_text() || message.is_binary();
+            let budget = if is_payload { &mut self.payloads } else { &mut self.pings };
+            if budget.try_take(self.since.elapsed(), true).is_err() {
+                let reason = "more payloads in a minute than Discord allows";
+                return Err(Ended::Refused(Refused::new(4008, reason)));
+            }
+            if is_payload {
+                return decode(&message, self.encoding).map_err(Ended::Refused);
+            }
+        }
+    }
+
+    /// Reads on until the client is gone, so that what we wrote last isn't lost to a reset.
+    async fn drain(&mut self) {
+        while let Some(Ok(message)) = self.socket.next().await {
+            if message.is_close() {
+                return;
+            }
+        }
+    }
+}
+
+impl Writing {
+    /// Writes everything that is waiting.
+    pub(crate) async fn flush(&mut self) -> std::io::Result<()> {
+        self.out.raw(&self.control.take());
+        while !self.out.is_empty() {
+            let (writer, rest) = (&mut self.writer, self.out.rest());
+            let written = std::future::poll_fn(|cx| writer.poll_write(cx, rest)).await?;
+            self.out.advance(written);
+        }
+        std::future::poll_fn(|cx| self.writer.poll_flush(cx)).await
+    }
+
+    /// Writes one payload and everything before it.
+    pub(crate) async fn send(&mut self, json: &[u8]) -> std::io::Result<()> {
+        self.out.payload(json);
+        self.flush().await
+    }
+}
+
+impl Link {
+    /// Closes with Discord's code: the frame is written before TCP closes, and the client gets a moment to
+    /// read it.
+    pub(crate) async fn close(mut self, refused: &Refused) {
+        self.writing.out.close(refused.code, &refused.reason);
+        let _ = timeout(CLOSE_WITHIN, async {
+            self.writing.flush().await?;
+            self.writing.writer.shutdown().await?;
+            self.reading.drain().await;
+            Ok::<_, std::io::Error>(())
+        })
+        .await;
+    }
+}
+
+fn broken(error: &tokio_websockets::Error) -> Ended {
+    match error {
+        tokio_websockets::Error::PayloadTooLong { max_len, .. } => {
+            Ended::Refused(Refused::new(4002, format!("a payload is longer than {max_len} bytes")))
+        }
+        tokio_websockets::Error::Protocol(error) => {
+            Ended::Refused(Refused::new(4002, format!("not a WebSocket frame: {error}")))
+        }
+        _ => Ended::Gone(None),
+    }
+}
+
+fn decode(message: &Message, encoding: Encoding) -> Result<Payload, Refused> {
+    let wrong = |what: &str| Refused::new(4002, what);
+    let bytes: &[u8] = message.as_payload();
+    let mut value: Value = match encoding {
+        Encoding::Json => serde_json::from_slice(bytes).map_err(|_| wrong("not JSON"))?,
+        Encoding::Etf => etf::decode(bytes, MAX_DEPTH).map_err(|_| wrong("not ETF"))?,
+    };
+    let fields = value.as_object_mut().ok_or_else(|| wrong("a payload is an object"))?;
+    let op = fields.get("op").and_then(Value::as_u64).ok_or_else(|| wrong("op is missing"))?;
+    Ok(Payload { op, data: fields.remove("d").unwrap_or(Value::Null) })
+}

@@ -1,0 +1,376 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! What writes to one client: takes from its source and gives to its socket, as fast as the socket takes it.
+//!
+//! In: wakes. Out: bytes. Nothing is queued per client but one buffer of about 64 KiB, or one guild; frames
+//! of a client that takes JSON without compression go from the log to the socket as they are.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use holdfast_state::View;
+
+use super::{
+    Front,
+    link::Writing,
+    query::Refused,
+    source::{FromDisk, SnapshotSource, Source, Wants, catches_up, dispatch, for_asker, renumbered},
+};
+use crate::{
+    log::{DiskRead, Position, Read, Run},
+    shard::{Core, Hub, Identified, Phase},
+};
+
+/// Payloads that are encoded before they are written, and bytes that are written before others on the same
+/// thread get their turn.
+const BATCH_BYTES: usize = 64 * 1024;
+const TURN_BYTES: usize = 512 * 1024;
+
+/// Why the pump stopped.
+pub(crate) enum Stopped {
+    /// The next events are on disk: read them, give them to [`Pump::from_disk`], go on.
+    Disk(DiskRead),
+    /// The client's session can't go on: INVALID_SESSION, then it may identify again.
+    Invalid,
+    /// The client is to be closed.
+    Refused(Refused),
+    /// The connection is gone.
+    Gone,
+}
+
+/// What a refill came to.
+enum Refill {
+    /// The buffer has something to write.
+    Filled,
+    /// Bytes went from the log to the socket.
+    Wrote(usize),
+    /// The socket takes nothing now.
+    Blocked,
+    /// Nothing is left to send until something happens.
+    Idle,
+    Stop(Stopped),
+}
+
+/// One client's way out.
+pub(crate) struct Pump {
+    pub(crate) front: Arc<Front>,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) writing: Writing,
+    pub(crate) source: Source,
+    pub(crate) wants: Wants,
+    pub(crate) view: View,
+    pub(crate) shard: Option<[u32; 2]>,
+    /// Who identifies; taken when the session begins.
+    pub(crate) client: Option<Identified>,
+    /// Id of the client's session; empty before it has one.
+    pub(crate) session: String,
+    pub(crate) connection: u64,
+    pub(crate) epoch: u64,
+    /// Everything up to here is in the buffer or the socket.
+    pub(crate) cursor: Position,
+    /// Everything up to here has left for the socket.
+    pub(crate) written: Position,
+    /// The last position that the client really got: what follows was filtered away.
+    pub(crate) last_given: Position,
+    pub(crate) requests: HashMap<u64, Option<String>>,
+    /// Resumes that the shard had seen when we last looked whether the session is still ours.
+    pub(crate) resumes: u64,
+    pub(crate) disk: Option<FromDisk>,
+}
+
+impl Pump {
+    /// The sequence that a payload of our own making carries now.
+    pub(crate) fn sequence(&self) -> Position {
+        match &self.source {
+            Source::Snapshot(source) => source.at.position - 1,
+            Source::CatchUp { at } => *at,
+            _ => self.cursor,
+        }
+    }
+
+    /// Writes until nothing is left or the socket takes no more.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Stopped> {
+        let mut turn = 0;
+        loop {
+            let control = self.writing.control.take();
+            self.writing.out.raw(&control);
+            while !self.writing.out.is_empty() {
+                match self.writing.writer.poll_write(cx, self.writing.out.rest()) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Ok(count)) if count > 0 => {
+                        self.writing.out.advance(count);
+                        turn += count;
+                    }
+                    Poll::Ready(_) => return Poll::Ready(Stopped::Gone),
+                }
+            }
+            self.written = self.cursor;
+            if turn > TURN_BYTES {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            match self.refill(cx) {
+                Refill::Filled => {}
+                Refill::Wrote(count) => turn += count,
+                Refill::Blocked => return Poll::Pending,
+                Refill::Idle => {
+                    return match self.writing.writer.poll_flush(cx) {
+                        Poll::Ready(Err(_)) => Poll::Ready(Stopped::Gone),
+                        _ => Poll::Pending,
+                    };
+                }
+                Refill::Stop(stopped) => return Poll::Ready(stopped),
+            }
+        }
+    }
+
+    fn refill(&mut self, cx: &mut Context<'_>) -> Refill {
+        match &mut self.source {
+            Source::AwaitReady => self.begin(),
+            Source::Snapshot(_) => self.snapshot(),
+            Source::CatchUp { at } => {
+                let at = *at;
+                self.catch_up(at)
+            }
+            Source::Ahead { sequence } => {
+                let sequence = *sequence;
+                self.ahead(sequence)
+            }
+            Source::Replay { until } if self.cursor >= *until => {
+                let until = *until;
+                dispatch(&mut self.writing.out, "RESUMED", until, br#"{"_trace":[]}"#);
+                self.source = Source::Live;
+                Refill::Filled
+            }
+            Source::Replay { until } => {
+                let until = *until;
+                self.events(cx, until)
+            }
+            Source::Live => self.events(cx, Position::MAX),
+        }
+    }
+
+    /// The session begins as soon as the shard has READY.
+    fn begin(&mut self) -> Refill {
+        let hub = Arc::clone(&self.hub);
+        let mut core = hub.core();
+        let Some(at) = core.at_end() else { return Refill::Idle };
+        let Some(client) = self.client.take() else { return Refill::Stop(Stopped::Gone) };
+        self.epoch = core.epoch;
+        self.wants.own_user = at.ready.user;
+        self.view.own_user = at.ready.user;
+        let begun = self.front.begin(&mut core, client, at.position);
+        drop(core);
+        self.session = begun.id;
+        self.cursor = begun.since.unwrap_or(at.position);
+        self.written = self.cursor;
+        self.source = Source::Snapshot(Box::new(SnapshotSource::new(at, begun.since, self.wants.intents)));
+        Refill::Filled
+    }
+
+    fn snapshot(&mut self) -> Refill {
+        let Source::Snapshot(source) = &mut self.source else { return Refill::Idle };
+        let session = (self.session.as_str(), self.shard);
+        if source.next(&self.front, session, &self.view, &mut self.writing.out) {
+            return Refill::Filled;
+        }
+        let (at, since) = (source.at.position, source.since);
+        if since.is_some() {
+            self.front.metrics.catch_ups.inc();
+        }
+        self.source = Source::CatchUp { at };
+        if self.front.settings.restore_voice {
+            self.front.restore_voice(&self.hub, at, &mut self.writing.out);
+        }
+        Refill::Filled
+    }
+
+    /// What came between the dead session and the snapshot, all with the snapshot's sequence.
+    fn catch_up(&mut self, at: Position) -> Refill {
+        if self.cursor >= at {
+            // The buffer is empty: snapshot and catch-up are written. From here on the client may resume.
+            self.cursor = at;
+            self.last_given = at;
+            let mut core = self.hub.core();
+            if core.epoch != self.epoch {
+                return Refill::Stop(Stopped::Invalid);
+            }
+            if let Some(session) = core.sessions.held(&self.session, self.connection) {
+                session.complete = true;
+                session.written = at;
+                session.confirmed = session.confirmed.min(at);
+            }
+            self.source = Source::Live;
+            return Refill::Filled;
+        }
+        self.with_run(|pump, run| {
+            let mut given = 0;
+            for (index, meta) in run.metas.iter().enumerate() {
+                if meta.position > at || given > BATCH_BYTES {
+                    break;
+                }
+                let payload = || run.payload(index).to_vec();
+                if catches_up(&pump.front, meta) && pump.wants.takes(meta, payload) {
+                    pump.writing.out.payload(&renumbered(meta, run.payload(index), at));
+                    pump.front.metrics.caught_up.inc();
+                    given += run.payload(index).len();
+                }
+                pump.cursor = meta.position;
+            }
+            Refill::Filled
+        })
+    }
+
+    fn ahead(&mut self, sequence: Position) -> Refill {
+        let last = self.hub.core().log.last();
+        if last >= sequence {
+            self.cursor = sequence;
+            self.source = Source::Replay { until: last };
+            return Refill::Filled;
+        }
+        match *self.hub.phase().borrow() {
+            // Upstream's replay is over and has not brought it: the client has what we never had.
+            Phase::Live | Phase::Stopped => Refill::Stop(Stopped::Invalid),
+            _ => Refill::Idle,
+        }
+    }
+
+    fn events(&mut self, cx: &mut Context<'_>, until: Position) -> Refill {
+        if self.writing.out.is_direct() && self.disk.is_none() {
+            return self.direct(cx, until);
+        }
+        self.with_run(|pump, run| pump.encode(run, until))
+    }
+
+    /// Takes frames from the log to the socket.
+    fn direct(&mut self, cx: &mut Context<'_>, until: Position) -> Refill {
+        let hub = Arc::clone(&self.hub);
+        let core = hub.core();
+        let run = match self.look(&core) {
+            Ok(run) => run,
+            Err(refill) => return refill,
+        };
+        let mut passing = 0..0;
+        let mut bytes = 0;
+        for (index, meta) in run.metas.iter().enumerate() {
+            let payload = || run.payload(index).to_vec();
+            let plain = meta.audience == 0 && self.wants.takes(meta, payload);
+            if plain && meta.position <= until && bytes < TURN_BYTES {
+                if passing.is_empty() {
+                    passing = index..index;
+                }
+                passing.end = index + 1;
+                bytes += meta.len as usize;
+                continue;
+            }
+            if !passing.is_empty() || meta.position > until {
+                break;
+            }
+            self.cursor = meta.position;
+            if meta.audience != 0
+                && let Some(payload) = for_asker(&self.requests, meta, run.payload(index))
+            {
+                self.last_given = meta.position;
+                self.writing.out.payload(&payload);
+                return Refill::Filled;
+            }
+        }
+        if passing.is_empty() {
+            return Refill::Filled;
+        }
+        let frames = run.frames(passing.clone());
+        match self.writing.writer.poll_write(cx, frames) {
+            Poll::Pending => Refill::Blocked,
+            Poll::Ready(Ok(count)) if count > 0 => {
+                self.account(&run, passing, count);
+                Refill::Wrote(count)
+            }
+            Poll::Ready(_) => Refill::Stop(Stopped::Gone),
+        }
+    }
+
+    /// `count` bytes of the frames `passing` have been written. The rest of one that was cut is kept: the log
+    /// may evict it before the socket takes more.
+    fn account(&mut self, run: &Run<'_>, passing: std::ops::Range<usize>, count: usize) {
+        let mut left = count;
+        for index in passing {
+            let frame = run.frame(index);
+            if left == 0 {
+                break;
+            }
+            self.cursor = run.metas[index].position;
+            self.last_given = self.cursor;
+            if left < frame.len() {
+                self.written = self.cursor - 1;
+                self.writing.out.raw(&frame[left..]);
+                return;
+            }
+            left -= frame.len();
+        }
+        self.written = self.cursor;
+    }
+
+    fn encode(&mut self, run: &Run<'_>, until: Position) -> Refill {
+        let mut given = 0;
+        for (index, meta) in run.metas.iter().enumerate() {
+            if meta.position > until || given > BATCH_BYTES {
+                break;
+            }
+            let payload = run.payload(index);
+            if meta.audience != 0 {
+                if let Some(payload) = for_asker(&self.requests, meta, payload) {
+                    self.writing.out.payload(&payload);
+                    self.last_given = meta.position;
+                }
+            } else if self.wants.takes(meta, || payload.to_vec()) {
+                self.writing.out.payload(payload);
+                self.last_given = meta.position;
+                given += payload.len();
+            }
+            self.cursor = meta.position;
+        }
+        Refill::Filled
+    }
+
+    /// Gives the next run, from disk or from memory, to `take`.
+    fn with_run(&mut self, take: impl FnOnce(&mut Self, &Run<'_>) -> Refill) -> Refill {
+        if let Some(disk) = self.disk.take() {
+            let Some(run) = disk.rest() else { return Refill::Filled };
+            let refill = take(self, &run);
+            let at = disk.run.metas.partition_point(|meta| meta.position <= self.cursor);
+            self.disk = (at < disk.run.metas.len()).then_some(FromDisk { at, ..disk });
+            return refill;
+        }
+        let hub = Arc::clone(&self.hub);
+        let core = hub.core();
+        match self.look(&core) {
+            Ok(run) => take(self, &run),
+            Err(refill) => refill,
+        }
+    }
+
+    /// The run at the cursor, or why there is none.
+    fn look<'a>(&mut self, core: &'a Core) -> Result<Run<'a>, Refill> {
+        if core.epoch != self.epoch {
+            return Err(Refill::Stop(Stopped::Invalid));
+        }
+        if core.sessions.resumes() != self.resumes {
+            self.resumes = core.sessions.resumes();
+            if !core.sessions.holds(&self.session, self.connection) {
+                return Err(Refill::Stop(Stopped::Refused(Refused::new(4000, "resumed elsewhere"))));
+            }
+        }
+        match core.log.read(self.cursor) {
+            Read::Memory(run) => Ok(run),
+            Read::End => Err(Refill::Idle),
+            Read::Disk(read) => Err(Refill::Stop(Stopped::Disk(read))),
+            Read::Gone { oldest } => {
+                self.front.metrics.fell_behind.inc();
+                let reason = format!("too far behind: the log begins at {oldest}");
+                Err(Refill::Stop(Stopped::Refused(Refused::new(4009, reason))))
+            }
+        }
+    }
+}

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! What a shard knows, under one owner: its log, its guilds, READY, its client sessions.
+//!
+//! In: scanned dispatches. Out: entries of the log, and a snapshot that agrees with a position. Pure but for
+//! the log's hand-over to its writer; the shard's task writes, readers hold the lock for one read.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use holdfast_discord::{EventKind, Header};
+use holdfast_state::{Guilds, Snapshot};
+
+use super::{
+    members::MemberRequests,
+    ready::{Ready, ReadyError},
+    sessions::Sessions,
+    voice::VoiceStates,
+};
+use crate::log::{Entry, Gap, Log, Position, StreamId};
+
+/// State and log of one shard; see the module's documentation.
+pub(crate) struct Core {
+    /// The shard's number, and of how many.
+    pub(crate) shard: (u32, u32),
+    pub(crate) log: Log,
+    pub(crate) guilds: Guilds,
+    /// READY of the upstream session; none before the first.
+    pub(crate) ready: Option<Arc<Ready>>,
+    /// Rises when Discord gives a new session: clients of an older epoch have to identify again.
+    pub(crate) epoch: u64,
+    /// The gap that the current epoch began with.
+    pub(crate) gap: Option<Gap>,
+    pub(crate) sessions: Sessions,
+    pub(crate) members: MemberRequests,
+    pub(crate) voice: VoiceStates,
+    /// Last presence that a client sent (op 3, whole), for the next session.
+    pub(crate) presence: Option<Vec<u8>>,
+    /// READY's data has changed since it was stored.
+    pub(crate) ready_changed: bool,
+    /// There was an upstream session before the current one, in this process or in one before it.
+    pub(crate) had_session: bool,
+    /// Opcodes that Discord closed our connection for.
+    pub(crate) refused_opcodes: BTreeSet<u64>,
+}
+
+/// A position with everything that is true at it.
+pub(crate) struct At {
+    pub(crate) position: Position,
+    pub(crate) ready: Arc<Ready>,
+    pub(crate) guilds: Snapshot,
+}
+
+impl Core {
+    pub(crate) fn new(shard: (u32, u32), log: Log, guilds: Guilds, sessions: Sessions, seed: u64) -> Self {
+        Self {
+            shard,
+            log,
+            guilds,
+            ready: None,
+            epoch: 0,
+            gap: None,
+            sessions,
+            members: MemberRequests::new(seed),
+            voice: VoiceStates::default(),
+            presence: None,
+            ready_changed: false,
+            had_session: false,
+            refused_opcodes: BTreeSet::new(),
+        }
+    }
+
+    /// READY: takes the new session's data over and purges guilds that are gone. Returns the gap, if the log
+    /// has entries of an older session.
+    pub(crate) fn begin_session(&mut self, data: &[u8], stream: StreamId) -> Result<Option<Gap>, ReadyError> {
+        let ready = Ready::parse(data)?;
+        let first = !std::mem::replace(&mut self.had_session, true);
+        self.guilds.ready(ready.user, &ready.guilds);
+        self.ready = Some(Arc::new(ready));
+        self.ready_changed = true;
+        let gap = self.log.start_stream(stream);
+        if first {
+            return Ok(None);
+        }
+        self.voice.new_session();
+        self.epoch += 1;
+        self.gap = Some(gap);
+        Ok(self.gap)
+    }
+
+    /// An event: state and log take it over at the same position.
+    pub(crate) fn dispatch(&mut self, header: &Header<'_>, payload: &[u8], now_ms: u64) -> Position {
+        let position = self.log.last() + 1;
+        let guild = header.guild.unwrap_or(0);
+        let data = header.data.clone().and_then(|range| payload.get(range)).unwrap_or_default();
+        self.apply(header, guild, data, position);
+        let audience = match header.kind {
+            EventKind::GuildMembersChunk | EventKind::RateLimited => self.members.audience(payload),
+            _ => 0,
+        };
+        // A payload without `s` can't be numbered; Discord sends none.
+        let Some(sequence_range) = header.sequence_range.clone() else { return self.log.last() };
+        self.log.append(Entry {
+            sequence: header.sequence,
+            kind: header.kind,
+            guild,
+            audience,
+            received_ms: now_ms,
+            payload,
+            sequence_range,
+        })
+    }
+
+    /// The state's part of an event; also for entries of the log that are newer than the stored state.
+    pub(crate) fn apply(&mut self, header: &Header<'_>, guild: u64, data: &[u8], position: Position) {
+        match header.kind {
+            EventKind::MessageCreate => {
+                if let (Some(channel), Some(message)) = (header.channel, header.id) {
+                    self.guilds.message(guild, channel, message, position);
+                }
+            }
+            EventKind::UserUpdate => {
+                if let Some(ready) = self.ready.as_ref().and_then(|ready| ready.with_user(data)) {
+                    self.ready = Some(Arc::new(ready));
+                    self.ready_changed = true;
+                }
+                self.guilds.apply(header.kind, header.guild, data, position);
+            }
+            EventKind::VoiceServerUpdate => self.note_voice(header.kind, guild, data),
+            kind => {
+                if kind == EventKind::VoiceStateUpdate {
+                    self.note_voice(kind, guild, data);
+                }
+                self.guilds.apply(kind, header.guild, data, position);
+            }
+        }
+    }
+
+    /// The snapshot at the log's end: cheap, shared records.
+    pub(crate) fn at_end(&self) -> Option<At> {
+        let ready = Arc::clone(self.ready.as_ref()?);
+        Some(At { position: self.log.last(), ready, guilds: self.guilds.snapshot() })
+    }
+
+    /// Where clients can read: oldest and last position.
+    pub(crate) fn reach(&self) -> (Position, Position) {
+        (self.log.oldest(), self.log.last())
+    }
+
+    fn note_voice(&mut self, kind: EventKind, guild: u64, data: &[u8]) {
+        let own = self.ready.as_ref().map_or(0, |ready| ready.user);
+        self.voice.note(kind, guild, own, data);
+    }
+}

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! The handle on a shard that everybody but its task holds: clients' tasks, the admin listener.
+//!
+//! In: reads, commands. Out: the core under its lock, a wake when something was appended, what is up with
+//! the shard. The lock is held for copies in memory and writes that don't block, never across an await.
+
+use std::{
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use serde::Serialize;
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, mpsc, watch},
+};
+
+use super::{core::Core, outbox::Command};
+
+/// What a shard is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Not connected yet, or waiting before the next attempt.
+    Connecting,
+    /// Connected, waiting for its turn to identify, or for READY.
+    Identifying,
+    /// Connected, Discord is replaying what was missed.
+    Resuming,
+    /// Receiving events.
+    Live,
+    /// Stopped, for good.
+    Stopped,
+}
+
+/// Commands that wait between clients' tasks and the shard's: a wake's worth. The outbox behind it bounds
+/// what waits for the budget.
+pub(super) const COMMANDS: usize = 256;
+
+/// A shard as others see it.
+pub(crate) struct Hub {
+    pub(crate) shard: u32,
+    pub(crate) total: u32,
+    /// The runtime on which the shard's task and its clients' run.
+    pub(crate) runtime: Handle,
+    /// Woken after each round of appends.
+    pub(crate) changed: Notify,
+    pub(super) phase: watch::Sender<Phase>,
+    pub(super) gauges: Gauges,
+    core: Mutex<Core>,
+    commands: mpsc::Sender<Command>,
+}
+
+/// Numbers that the shard's task leaves for whoever looks.
+#[derive(Default)]
+pub(super) struct Gauges {
+    pub(super) latency_us: AtomicU64,
+    pub(super) events: AtomicU64,
+    pub(super) resumes: AtomicU64,
+    pub(super) identifies: AtomicU64,
+    pub(super) waiting_commands: AtomicU64,
+}
+
+/// One line of `/shards`.
+#[derive(Debug, Serialize)]
+pub struct ShardStatus {
+    /// Its number.
+    pub shard: u32,
+    /// Of how many.
+    pub total: u32,
+    /// What it is doing.
+    pub phase: Phase,
+    /// Time between heartbeat and acknowledgement; absent before the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency_ms: Option<f64>,
+    /// Events taken in since the process started.
+    pub events: u64,
+    /// Resumes and identifies since the process started.
+    pub resumes: u64,
+    /// See `resumes`.
+    pub identifies: u64,
+    /// The log's last position, and the oldest that can be read.
+    pub position: u64,
+    /// See `position`.
+    pub oldest: u64,
+    /// Guilds known.
+    pub guilds: usize,
+    /// Client sessions that are connected, and those waiting for their client.
+    pub clients: usize,
+    /// See `clients`.
+    pub detached: usize,
+}
+
+impl Hub {
+    pub(crate) fn new(
+        (shard, total): (u32, u32),
+        core: Core,
+        runtime: Handle,
+    ) -> (Self, mpsc::Receiver<Command>) {
+        let (commands, receiver) = mpsc::channel(COMMANDS);
+        let hub = Self {
+            shard,
+            total,
+            runtime,
+            changed: Notify::new(),
+            phase: watch::Sender::new(Phase::Connecting),
+            gauges: Gauges::default(),
+            core: Mutex::new(core),
+            commands,
+        };
+        (hub, receiver)
+    }
+
+    /// The core, for one read or one round of appends. A panic elsewhere doesn't lock everybody out: the task
+    /// that panicked ends the service anyway.
+    pub(crate) fn core(&self) -> MutexGuard<'_, Core> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the shard is doing, to be watched.
+    pub(crate) fn phase(&self) -> watch::Receiver<Phase> {
+        self.phase.subscribe()
+    }
+
+    /// Hands a command to the shard's task. False: too many are waiting, or the shard has stopped.
+    pub(crate) fn command(&self, command: Command) -> bool {
+        self.commands.try_send(command).is_ok()
+    }
+
+    /// What `/shards` shows.
+    pub(crate) fn status(&self) -> ShardStatus {
+        let gauge = |gauge: &AtomicU64| gauge.load(Ordering::Relaxed);
+        let latency = gauge(&self.gauges.latency_us);
+        let core = self.core();
+        let (clients, detached) = core.sessions.count();
+        let (oldest, position) = core.reach();
+        ShardStatus {
+            shard: self.shard,
+            total: self.total,
+            phase: *self.phase.borrow(),
+            latency_ms: (latency > 0).then(|| Duration::from_micros(latency).as_secs_f64() * 1e3),
+            events: gauge(&self.gauges.events),
+            resumes: gauge(&self.gauges.resumes),
+            identifies: gauge(&self.gauges.identifies),
+            position,
+            oldest,
+            guilds: core.ready.as_ref().map_or(0, |ready| ready.guilds.len()),
+            clients,
+            detached,
+        }
+    }
+}
+
+/// Milliseconds of Unix time, for what is stored or compared across processes.
+pub(crate) fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! Keeps on disk what a shard needs after a restart, behind the shard's back.
+//!
+//! In: ticks of the shard's task. Out: batches of the log, session and client records, guilds' checkpoints,
+//! all written by other threads. Owned by the shard's task, which never waits for it.
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use holdfast_cluster::{Saved, SessionRecord, ShardStore};
+use holdfast_discord::session::Session;
+use holdfast_state::{Compacted, Compaction, GuildSnapshot};
+use serde_json::value::RawValue;
+use tokio::{
+    task::JoinHandle,
+    time::{Interval, MissedTickBehavior, interval},
+};
+use tracing::warn;
+
+use super::{
+    core::Core,
+    hub::{Hub, unix_ms},
+};
+use crate::{log::Position, metrics::Metrics};
+
+/// Records of clients and the state's checkpoints are looked after this often.
+const ROUND: Duration = Duration::from_secs(1);
+/// Guilds in one round of checkpoints: 32 × about 25 KB are written at once.
+const GUILDS: usize = 32;
+/// The session's record is written again this often while the state it points to moves on.
+const RECORD_EVERY: Duration = Duration::from_secs(15);
+
+/// What a job on another thread brings back.
+enum Done {
+    Compacted(Vec<Compacted>),
+    Saved(Vec<(u64, Position)>),
+}
+
+/// Keeps one shard's records.
+pub(crate) struct Keeper {
+    store: ShardStore,
+    metrics: Arc<Metrics>,
+    checkpoint_age: Duration,
+    /// Bytes on disk beyond which all changed guilds are saved: the log is about to drop its oldest entries.
+    disk_pressure: u64,
+    ticks: Option<Interval>,
+    tick: Duration,
+    job: Option<JoinHandle<Done>>,
+    /// The log's end at past rounds, to tell which changes are old.
+    marks: VecDeque<(Instant, Position)>,
+    last_round: Instant,
+    last_record: Instant,
+    state_from: Position,
+    stream_began: Position,
+    cut: bool,
+}
+
+/// What bounds the keeper.
+pub(crate) struct Keeping {
+    pub(crate) tick: Duration,
+    pub(crate) checkpoint_age: Duration,
+    pub(crate) disk_pressure: u64,
+    /// The state is saved up to here; from recovery.
+    pub(crate) state_from: Position,
+    pub(crate) stream_began: Position,
+}
+
+impl Keeper {
+    pub(crate) fn new(store: ShardStore, metrics: Arc<Metrics>, keeping: &Keeping) -> Self {
+        let now = Instant::now();
+        Self {
+            store,
+            metrics,
+            checkpoint_age: keeping.checkpoint_age,
+            disk_pressure: keeping.disk_pressure,
+            ticks: None,
+            tick: keeping.tick,
+            job: None,
+            marks: VecDeque::new(),
+            last_round: now,
+            last_record: now,
+            state_from: keeping.state_from,
+            stream_began: keeping.stream_began,
+            cut: false,
+        }
+    }
+
+    /// Rings when [`Keeper::keep`] is due.
+    pub(crate) async fn tick(&mut self) {
+        let every = self.tick;
+        let ticks = self.ticks.get_or_insert_with(|| {
+            let mut ticks = interval(every);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            ticks
+        });
+        ticks.tick().await;
+    }
+
+    /// Hands to other threads what is due. Never waits.
+    pub(crate) fn keep(&mut self, hub: &Hub, session: &mut Session) {
+        let now = Instant::now();
+        let mut core = hub.core();
+        core.log.flush_due(now);
+        if let Some(sequence) = core.log.stored_sequence() {
+            session.confirm(sequence);
+        }
+        if now.duration_since(self.last_round) < ROUND {
+            return;
+        }
+        self.last_round = now;
+        self.marks.push_back((now, core.log.last()));
+        let epoch = core.epoch;
+        if let Some(records) = core.sessions.records(epoch) {
+            self.store.save_clients(&records);
+        }
+        self.finish_job(&mut core);
+        self.retain(&mut core);
+        if core.ready_changed || now.duration_since(self.last_record) >= RECORD_EVERY {
+            self.save_record(&mut core, session);
+        }
+        if self.job.is_none() {
+            self.job = self.next_job(&mut core, now);
+        }
+    }
+
+    /// A new session has begun: its record is written at once.
+    pub(crate) fn session_began(&mut self, core: &mut Core, session: &Session) {
+        self.stream_began = core.log.last();
+        self.save_record(core, session);
+    }
+
+    /// Writes everything that a restart needs, and waits for it.
+    pub(crate) async fn stop(&mut self, hub: &Hub, session: &mut Session) {
+        {
+            let mut core = hub.core();
+            core.log.flush();
+            let epoch = core.epoch;
+            if let Some(records) = core.sessions.records(epoch) {
+                self.store.save_clients(&records);
+            }
+            self.save_record(&mut core, session);
+        }
+        if let Some(job) = self.job.take() {
+            job.abort();
+        }
+        if let Err(error) = self.store.flush().await {
+            warn!(%error, "records could not be written: the next start may have to begin new sessions");
+        }
+    }
+
+    fn save_record(&mut self, core: &mut Core, session: &Session) {
+        self.last_record = Instant::now();
+        core.ready_changed = false;
+        let (Some(resumable), Some(ready)) = (session.resumable(), core.ready.as_ref()) else { return };
+        let Ok(ready) = RawValue::from_string(ready.stored()) else { return };
+        self.store.save(&SessionRecord {
+            session_id: resumable.session_id.clone(),
+            resume_url: resumable.resume_url.clone(),
+            stream: core.log.stream(),
+            sequence_base: self.stream_began,
+            sequence: core.log.stored_sequence(),
+            position: core.log.last(),
+            state_from: self.state_from,
+            shard: core.shard.0,
+            total: core.shard.1,
+            ready,
+            written_unix_ms: unix_ms(),
+        });
+    }
+
+    /// Tells the log from where the state still needs it.
+    fn retain(&mut self, core: &mut Core) {
+        let removed: Vec<_> = core.guilds.removed().collect();
+        for (guild, position) in removed {
+            self.store.remove_guild(guild);
+            core.guilds.saved(guild, position);
+        }
+        let unsaved = core.guilds.oldest_unsaved().unwrap_or(core.log.last() + 1);
+        self.state_from = unsaved.saturating_sub(1);
+        core.log.keep_from(unsaved);
+        let cut = core.log.cut_above_checkpoint();
+        if cut && !self.cut {
+            self.metrics.checkpoint_cuts.inc();
+            warn!("the log's bound on disk is too small: a restart would have to begin a new session now");
+        }
+        self.cut = cut;
+    }
+
+    fn next_job(&mut self, core: &mut Core, now: Instant) -> Option<JoinHandle<Done>> {
+        let work: Vec<Compaction> = std::iter::from_fn(|| core.guilds.compactable()).take(GUILDS).collect();
+        if !work.is_empty() {
+            return Some(tokio::task::spawn_blocking(move || {
+                Done::Compacted(work.into_iter().map(Compaction::run).collect())
+            }));
+        }
+        self.store.dir()?;
+        while self.marks.len() > 1 && now.duration_since(self.marks[1].0) >= self.checkpoint_age {
+            self.marks.pop_front();
+        }
+        let pressed = core.log.disk_bytes() > self.disk_pressure;
+        let (at, mark) = *self.marks.front()?;
+        let before = if pressed {
+            core.log.last() + 1
+        } else if now.duration_since(at) >= self.checkpoint_age {
+            mark + 1
+        } else {
+            return None;
+        };
+        let guilds = core.guilds.dirty(before, GUILDS);
+        if guilds.is_empty() {
+            return None;
+        }
+        Some(tokio::spawn(checkpoint(self.store.clone(), guilds)))
+    }
+
+    fn finish_job(&mut self, core: &mut Core) {
+        let Some(job) = self.job.take_if(|job| job.is_finished()) else { return };
+        // The job has ended: this doesn't wait.
+        match futures_util::FutureExt::now_or_never(job) {
+            Some(Ok(Done::Compacted(done))) => done.into_iter().for_each(|done| core.guilds.finish(done)),
+            Some(Ok(Done::Saved(saved))) => {
+                for (guild, position) in saved {
+                    core.guilds.saved(guild, position);
+                    self.metrics.checkpoints.inc();
+                }
+            }
+            Some(Err(error)) => warn!(%error, "a job on the guild state failed"),
+            None => {}
+        }
+    }
+}
+
+/// Writes checkpoints; what comes back is on disk.
+async fn checkpoint(store: ShardStore, guilds: Vec<(u64, GuildSnapshot)>) -> Done {
+    let behind = store.clone();
+    let made = tokio::task::spawn_blocking(move || {
+        let mut saved = Vec::with_capacity(guilds.len());
+        for (id, guild) in guilds {
+            if store.save_guild(id, &guild.checkpoint()) == Saved::Busy {
+                break;
+            }
+            saved.push((id, guild.position()));
+        }
+        saved
+    })
+    .await
+    .unwrap_or_default();
+    match behind.flush().await {
+        Ok(()) => Done::Saved(made),
+        Err(error) => {
+            warn!(%error, "guilds' checkpoints could not be written");
+            Done::Saved(Vec::new())
+        }
+    }
+}

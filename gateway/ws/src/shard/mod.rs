@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! One shard: its task, what it knows, and the handle on it.
+//!
+//! An event's way: [`task`] takes a payload from the connection, [`core`] applies it to the guild state and
+//! appends it to the log, the hub wakes the readers. Commands go the other way through [`outbox`].
+
+mod alarm;
+mod core;
+mod gateway;
+mod hub;
+mod keeper;
+mod members;
+mod outbox;
+mod ready;
+mod recover;
+mod sessions;
+mod task;
+mod voice;
+
+pub(crate) use alarm::Alarm;
+pub(crate) use core::{At, Core};
+pub(crate) use gateway::{Gateway, limit};
+pub(crate) use hub::{Hub, unix_ms};
+pub use hub::{Phase, ShardStatus};
+pub(crate) use keeper::{Keeper, Keeping};
+pub(crate) use members::restore_nonce;
+pub(crate) use outbox::{Command, Outbox};
+pub(crate) use ready::ForClient;
+pub(crate) use recover::{Recovered, Recovery, recover};
+pub(crate) use sessions::{
+    Begun, Client as Identified, Limits as SessionLimits, Resume as Resumed, shard_of_session,
+};
+pub use task::FatalClose;
+pub(crate) use task::{Identity, ShardTask, reconnect_backoff};

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! What an earlier process left of a shard, put together again: log, session, guild state, client sessions.
+//!
+//! In: the shard's store. Out: a core at the log's end, and the session to resume; or a fresh start where
+//! the parts don't fit each other. Blocks: for start-up.
+
+use std::path::PathBuf;
+
+use holdfast_cluster::{SessionRecord, ShardStore};
+use holdfast_discord::{
+    scan,
+    session::{Resumable, Session},
+};
+use holdfast_state::{Guilds, Options};
+use tracing::{info, warn};
+
+use super::{
+    core::Core,
+    hub::unix_ms,
+    ready::Ready,
+    sessions::{Limits, Sessions},
+};
+use crate::log::{Log, OpenError, Position, Settings, Writer};
+
+/// What is needed to recover a shard.
+pub(crate) struct Recovery<'a> {
+    pub(crate) shard: (u32, u32),
+    pub(crate) store: &'a ShardStore,
+    pub(crate) log: Settings,
+    pub(crate) writer: &'a Writer,
+    pub(crate) state: Options,
+    pub(crate) sessions: Limits,
+}
+
+/// A shard as it is started.
+pub(crate) struct Recovered {
+    pub(crate) core: Core,
+    pub(crate) session: Session,
+    /// The guild state is saved up to here.
+    pub(crate) state_from: Position,
+    /// Where the session's stream began.
+    pub(crate) stream_began: Position,
+}
+
+/// Client sessions of an upstream session that is lost: they can be taken over, not resumed.
+const LOST_EPOCH: u64 = u64::MAX;
+
+/// Puts a shard together.
+///
+/// # Errors
+/// The log's files can't be opened.
+pub(crate) fn recover(recovery: Recovery<'_>) -> Result<Recovered, OpenError> {
+    let Recovery { shard, store, log, writer, state, sessions } = recovery;
+    let log = match store.dir() {
+        Some(dir) => open_log(&dir, log, writer)?,
+        None => Log::in_memory(log),
+    };
+    let guilds = Guilds::new(state.clone());
+    let mut core = Core::new(shard, log, guilds, Sessions::new(shard.0, sessions), fastrand::u64(..));
+    let clients = store.load_clients();
+    let record = store.load().filter(|record| (record.shard, record.total) == shard);
+    let Some(record) = record else {
+        core.sessions.restore(clients, LOST_EPOCH, unix_ms());
+        return Ok(fresh(core));
+    };
+    core.had_session = true;
+    core.log.skip_to(record.position);
+    if let Err(reason) = restore(&mut core, store, &record) {
+        warn!(shard = shard.0, reason, "the stored session can't go on: a new one will be begun");
+        core.guilds = Guilds::new(state);
+        core.ready = None;
+        core.sessions.restore(clients, LOST_EPOCH, unix_ms());
+        return Ok(fresh(core));
+    }
+    core.sessions.restore(clients, core.epoch, unix_ms());
+    let sequence = core.log.last_sequence().or(record.sequence).unwrap_or(1);
+    info!(shard = shard.0, position = core.log.last(), sequence, guilds = core.guilds.len(), "recovered");
+    let resumable = Resumable { session_id: record.session_id, resume_url: record.resume_url, sequence };
+    Ok(Recovered {
+        core,
+        session: Session::new(Some(resumable)),
+        state_from: record.state_from,
+        stream_began: record.sequence_base,
+    })
+}
+
+fn fresh(core: Core) -> Recovered {
+    let last = core.log.last();
+    Recovered { core, session: Session::new(None), state_from: last, stream_began: last }
+}
+
+fn open_log(dir: &PathBuf, settings: Settings, writer: &Writer) -> Result<Log, OpenError> {
+    let (log, recovered) = Log::open(dir, settings, writer)?;
+    for warning in recovered.warnings {
+        warn!(warning, "the stored log was damaged");
+    }
+    Ok(log)
+}
+
+/// READY and the guilds at the log's end: checkpoints, and what the log has since.
+fn restore(core: &mut Core, store: &ShardStore, record: &SessionRecord) -> Result<(), &'static str> {
+    if core.log.stream() != record.stream {
+        if core.log.last() > record.sequence_base {
+            return Err("log and session don't belong together");
+        }
+        // The session had no event yet.
+        core.log.start_stream(record.stream);
+    }
+    let ready = Ready::parse(record.ready.get().as_bytes()).map_err(|_| "READY's data is damaged")?;
+    core.guilds.ready(ready.user, &ready.guilds);
+    core.ready = Some(std::sync::Arc::new(ready));
+    for (guild, checkpoint) in store.load_guilds() {
+        if core.guilds.restore(guild, &checkpoint).is_err() {
+            return Err("a guild's checkpoint is damaged");
+        }
+    }
+    if core.log.unbroken_from() > record.state_from.max(record.sequence_base) + 1 {
+        return Err("the log doesn't reach back to the guilds' checkpoints");
+    }
+    let from = record.state_from.max(record.sequence_base);
+    // The log is lent out while its entries are applied.
+    let log = std::mem::replace(&mut core.log, Log::in_memory(Settings::default()));
+    let replayed = log.replay(from, |meta, payload| {
+        let Ok(header) = scan(payload) else { return };
+        let data = header.data.clone().and_then(|range| payload.get(range)).unwrap_or_default();
+        core.apply(&header, meta.guild, data, meta.position);
+    });
+    core.log = log;
+    match replayed {
+        Ok(replayed) if replayed.complete => Ok(()),
+        Ok(_) => Err("the log has a hole above the guilds' checkpoints"),
+        Err(_) => Err("the log can't be read"),
+    }
+}

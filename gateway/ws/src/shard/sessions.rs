@@ -1,0 +1,420 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! The client sessions of one shard: who may resume from where, and who takes over from whom.
+//!
+//! In: IDENTIFY, RESUME, confirmations, the end of connections. Out: positions to go on from. Pure; owned
+//! by the shard's core. Detached sessions lapse with time, and the oldest first beyond a count.
+
+use std::{collections::HashMap, fmt::Write as _, time::Duration};
+
+use holdfast_cluster::ClientRecord;
+
+use crate::log::Position;
+
+/// A client session, attached to a connection or waiting for its client to come back.
+#[derive(Clone)]
+pub(crate) struct ClientSession {
+    /// Who the client is: credential, and name if it gave one.
+    pub(crate) identity: String,
+    /// Name from the connection's query.
+    pub(crate) name: Option<String>,
+    /// Intents that it identified with.
+    pub(crate) intents: u64,
+    /// Everything up to here has been written to its connection.
+    pub(crate) written: Position,
+    /// Everything up to here is confirmed by its heartbeats.
+    pub(crate) confirmed: Position,
+    /// The position P of its snapshot.
+    pub(crate) snapshot: Position,
+    /// Snapshot and catch-up are written whole: from here on it may resume.
+    pub(crate) complete: bool,
+    /// The upstream session (counted by this process) that its positions belong to.
+    pub(crate) epoch: u64,
+    /// Member requests under way: our number → the nonce that the client gave.
+    pub(crate) requests: HashMap<u64, Option<String>>,
+    attached: Option<u64>,
+    detached_ms: u64,
+}
+
+/// Where a resumed client goes on.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Resume {
+    /// Replay what follows its sequence.
+    From,
+    /// Its sequence is ahead of the log; upstream's own replay may still bring it.
+    Ahead,
+    /// Not possible; the client has to identify.
+    Impossible,
+}
+
+/// Bounds on sessions that nobody is attached to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// A detached session lapses after this time.
+    pub(crate) expiry: Duration,
+    /// At most so many sessions of one shard are kept, attached ones included.
+    pub(crate) max: usize,
+}
+
+/// All client sessions of a shard by session id.
+pub(crate) struct Sessions {
+    shard: u32,
+    limits: Limits,
+    by_id: HashMap<String, ClientSession>,
+    changed: bool,
+    resumes: u64,
+}
+
+/// What an IDENTIFY begins with.
+pub(crate) struct Begun {
+    /// The new session's id.
+    pub(crate) id: String,
+    /// What the client last had, if it takes over from a dead session: catch-up goes from here.
+    pub(crate) since: Option<Position>,
+}
+
+/// What a new session knows of its client.
+pub(crate) struct Client {
+    pub(crate) connection: u64,
+    pub(crate) identity: String,
+    pub(crate) name: Option<String>,
+    pub(crate) intents: u64,
+}
+
+impl Sessions {
+    pub(crate) fn new(shard: u32, limits: Limits) -> Self {
+        Self { shard, limits, by_id: HashMap::new(), changed: false, resumes: 0 }
+    }
+
+    /// Begins a session at position `at`. Takes over the dead session of the same identity that was
+    /// detached last. `confirmed`: whether catch-up goes from the last confirmation, not the last write.
+    pub(crate) fn identify(
+        &mut self,
+        client: Client,
+        at: Position,
+        epoch: u64,
+        confirmed: bool,
+        now_ms: u64,
+    ) -> Begun {
+        self.lapse(now_ms);
+        let dead = self
+            .by_id
+            .iter()
+            .filter(|(_, session)| session.attached.is_none() && session.identity == client.identity)
+            .max_by_key(|(_, session)| session.detached_ms)
+            .map(|(id, _)| id.clone());
+        let since = dead
+            .and_then(|id| self.by_id.remove(&id))
+            .map(|dead| if confirmed { dead.confirmed } else { dead.written });
+        let id = new_id(self.shard);
+        let reached = since.map_or(at, |since| since.min(at));
+        let session = ClientSession {
+            identity: client.identity,
+            name: client.name,
+            intents: client.intents,
+            written: reached,
+            confirmed: reached,
+            snapshot: at,
+            complete: false,
+            epoch,
+            requests: HashMap::new(),
+            attached: Some(client.connection),
+            detached_ms: 0,
+        };
+        self.by_id.insert(id.clone(), session);
+        self.changed = true;
+        Begun { id, since: since.filter(|since| *since < at) }
+    }
+
+    /// Whether `id` can go on behind `sequence`. On `From` and `Ahead` it is attached to `connection`;
+    /// a connection that still holds the session loses it.
+    pub(crate) fn resume(
+        &mut self,
+        id: &str,
+        identity: &str,
+        sequence: Position,
+        (oldest, last): (Position, Position),
+        epoch: u64,
+        connection: u64,
+    ) -> Resume {
+        let Some(session) = self.by_id.get_mut(id) else { return Resume::Impossible };
+        let cut = !session.complete && sequence <= session.snapshot || sequence < session.snapshot;
+        if session.identity != identity || session.epoch != epoch || cut || sequence + 1 < oldest {
+            return Resume::Impossible;
+        }
+        session.attached = Some(connection);
+        session.confirmed = session.confirmed.max(sequence.min(last));
+        session.written = sequence;
+        self.changed = true;
+        self.resumes += 1;
+        if sequence > last { Resume::Ahead } else { Resume::From }
+    }
+
+    /// Whether `connection` still holds the session: another one may have resumed it.
+    pub(crate) fn holds(&self, id: &str, connection: u64) -> bool {
+        self.by_id.get(id).is_some_and(|session| session.attached == Some(connection))
+    }
+
+    /// The session, if `connection` holds it.
+    pub(crate) fn held(&mut self, id: &str, connection: u64) -> Option<&mut ClientSession> {
+        self.changed = true;
+        self.by_id.get_mut(id).filter(|session| session.attached == Some(connection))
+    }
+
+    /// The client's connection is gone.
+    pub(crate) fn detach(&mut self, id: &str, connection: u64, now_ms: u64) {
+        if let Some(session) = self.held(id, connection) {
+            session.attached = None;
+            session.detached_ms = now_ms;
+        }
+        self.lapse(now_ms);
+    }
+
+    /// The client closed with 1000 or 1001, which ends a session ("Initiating a Disconnect"): it can't be
+    /// resumed, but the client's next IDENTIFY still gets what came meanwhile.
+    pub(crate) fn end(&mut self, id: &str, connection: u64, now_ms: u64) {
+        if let Some(session) = self.held(id, connection) {
+            session.snapshot = Position::MAX;
+        }
+        self.detach(id, connection, now_ms);
+    }
+
+    /// How many resumes there have been: a change tells a connection to look whether it still holds its
+    /// session.
+    pub(crate) fn resumes(&self) -> u64 {
+        self.resumes
+    }
+
+    /// Drops what has lapsed. Returns how many sessions did.
+    pub(crate) fn lapse(&mut self, now_ms: u64) -> usize {
+        let before = self.by_id.len();
+        let expiry = u64::try_from(self.limits.expiry.as_millis()).unwrap_or(u64::MAX);
+        self.by_id.retain(|_, session| {
+            session.attached.is_some() || now_ms.saturating_sub(session.detached_ms) < expiry
+        });
+        while self.by_id.len() > self.limits.max {
+            let oldest = self
+                .by_id
+                .iter()
+                .filter(|(_, session)| session.attached.is_none())
+                .min_by_key(|(_, session)| session.detached_ms)
+                .map(|(id, _)| id.clone());
+            let Some(oldest) = oldest else { break };
+            self.by_id.remove(&oldest);
+        }
+        let lapsed = before - self.by_id.len();
+        self.changed |= lapsed > 0;
+        lapsed
+    }
+
+    /// Number of sessions: attached, detached.
+    pub(crate) fn count(&self) -> (usize, usize) {
+        let attached = self.by_id.values().filter(|session| session.attached.is_some()).count();
+        (attached, self.by_id.len() - attached)
+    }
+
+    /// Records to be stored, if anything has changed since the last call.
+    pub(crate) fn records(&mut self, epoch: u64) -> Option<Vec<ClientRecord>> {
+        if !std::mem::take(&mut self.changed) {
+            return None;
+        }
+        let current = |(_, session): &(&String, &ClientSession)| session.epoch == epoch;
+        Some(self.by_id.iter().filter(current).map(|(id, session)| record(id, session)).collect())
+    }
+
+    /// Takes stored records in, all detached.
+    pub(crate) fn restore(&mut self, records: Vec<ClientRecord>, epoch: u64, now_ms: u64) {
+        for record in records {
+            let session = ClientSession {
+                identity: record.identity,
+                name: record.name,
+                intents: record.intents,
+                written: record.written,
+                confirmed: record.confirmed,
+                snapshot: record.snapshot,
+                complete: record.complete,
+                epoch,
+                requests: record.requests.into_iter().collect(),
+                attached: None,
+                detached_ms: record.disconnected_unix_ms.unwrap_or(now_ms),
+            };
+            self.by_id.insert(record.session_id, session);
+        }
+        self.lapse(now_ms);
+    }
+}
+
+fn record(id: &str, session: &ClientSession) -> ClientRecord {
+    ClientRecord {
+        session_id: id.to_owned(),
+        identity: session.identity.clone(),
+        name: session.name.clone(),
+        intents: session.intents,
+        written: session.written,
+        confirmed: session.confirmed,
+        snapshot: session.snapshot,
+        complete: session.complete,
+        disconnected_unix_ms: session.attached.is_none().then_some(session.detached_ms),
+        requests: session.requests.iter().map(|(number, nonce)| (*number, nonce.clone())).collect(),
+    }
+}
+
+/// 128 random bits and the shard's number: whoever holds the id and the credential may resume, at whatever
+/// connection.
+fn new_id(shard: u32) -> String {
+    let mut bytes = [0_u8; 16];
+    if rustls::crypto::ring::default_provider().secure_random.fill(&mut bytes).is_err() {
+        fastrand::fill(&mut bytes);
+    }
+    let mut id = String::with_capacity(40);
+    for byte in bytes {
+        let _ = write!(id, "{byte:02x}");
+    }
+    let _ = write!(id, "{shard:08x}");
+    id
+}
+
+/// The shard to which a session id belongs.
+pub(crate) fn shard_of_session(id: &str) -> Option<u32> {
+    u32::from_str_radix(id.get(32..40).filter(|_| id.len() == 40)?, 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_resumes_where_it_was() {
+        let mut sessions = sessions();
+        let id = begin(&mut sessions, 1, 10).id;
+        complete(&mut sessions, &id, 1);
+        sessions.detach(&id, 1, 1_000);
+        assert_eq!(resume(&mut sessions, &id, 12, 2), Resume::From);
+        assert!(sessions.holds(&id, 2));
+        assert_eq!(shard_of_session(&id), Some(7));
+        assert_eq!(shard_of_session("ä"), None);
+    }
+
+    #[test]
+    fn a_cut_snapshot_is_not_resumed() {
+        let mut sessions = sessions();
+        let id = begin(&mut sessions, 1, 10).id;
+        sessions.detach(&id, 1, 1_000);
+        for sequence in [9, 10] {
+            assert_eq!(resume(&mut sessions, &id, sequence, 2), Resume::Impossible, "{sequence}");
+        }
+    }
+
+    #[test]
+    fn a_resume_from_before_the_snapshot_or_beyond_the_log_is_impossible() {
+        let mut sessions = sessions();
+        let id = begin(&mut sessions, 1, 10).id;
+        complete(&mut sessions, &id, 1);
+        assert_eq!(resume(&mut sessions, &id, 9, 2), Resume::Impossible);
+        assert_eq!(
+            sessions.resume(&id, "token", 12, (14, 20), 0, 2),
+            Resume::Impossible,
+            "13 has fallen off the log"
+        );
+        assert_eq!(sessions.resume(&id, "token", 13, (14, 20), 0, 2), Resume::From);
+        assert_eq!(sessions.resume(&id, "token", 21, (14, 20), 0, 2), Resume::Ahead);
+    }
+
+    #[test]
+    fn a_session_that_its_client_closed_is_taken_over_but_not_resumed() {
+        let mut sessions = sessions();
+        let id = begin(&mut sessions, 1, 10).id;
+        complete(&mut sessions, &id, 1);
+        sessions.end(&id, 1, 1_000);
+        assert_eq!(resume(&mut sessions, &id, 12, 2), Resume::Impossible);
+        assert_eq!(begin(&mut sessions, 2, 40).since, Some(10));
+    }
+
+    #[test]
+    fn only_the_same_identity_and_upstream_session_may_resume() {
+        let mut sessions = sessions();
+        let id = begin(&mut sessions, 1, 10).id;
+        complete(&mut sessions, &id, 1);
+        assert_eq!(sessions.resume(&id, "other", 12, (2, 20), 0, 2), Resume::Impossible);
+        assert_eq!(sessions.resume(&id, "token", 12, (2, 20), 1, 2), Resume::Impossible);
+        assert_eq!(sessions.resume("unknown", "token", 12, (2, 20), 0, 2), Resume::Impossible);
+    }
+
+    #[test]
+    fn an_identify_takes_over_from_the_dead_session_of_its_identity() {
+        let mut sessions = sessions();
+        let id = begin(&mut sessions, 1, 10).id;
+        complete(&mut sessions, &id, 1);
+        let session = sessions.held(&id, 1).unwrap();
+        (session.written, session.confirmed) = (30, 20);
+        sessions.detach(&id, 1, 1_000);
+        assert_eq!(begin(&mut sessions, 2, 40).since, Some(30));
+        assert_eq!(begin(&mut sessions, 3, 40).since, None, "the dead one is taken, the other lives");
+    }
+
+    #[test]
+    fn catch_up_can_go_from_the_last_confirmation() {
+        let mut sessions = sessions();
+        let id = begin(&mut sessions, 1, 10).id;
+        let session = sessions.held(&id, 1).unwrap();
+        (session.written, session.confirmed) = (30, 20);
+        sessions.detach(&id, 1, 1_000);
+        assert_eq!(sessions.identify(client(2), 40, 0, true, 2_000).since, Some(20));
+    }
+
+    #[test]
+    fn a_take_over_that_is_cut_hands_its_claim_on() {
+        let mut sessions = sessions();
+        let id = begin(&mut sessions, 1, 10).id;
+        sessions.detach(&id, 1, 1_000);
+        let cut = begin(&mut sessions, 2, 40);
+        sessions.detach(&cut.id, 2, 2_000);
+        assert_eq!(begin(&mut sessions, 3, 50).since, Some(10));
+    }
+
+    #[test]
+    fn detached_sessions_lapse_by_time_and_count() {
+        let mut sessions = sessions();
+        let id = begin(&mut sessions, 1, 10).id;
+        sessions.detach(&id, 1, 0);
+        assert_eq!(sessions.lapse(59_999), 0);
+        assert_eq!(sessions.lapse(60_000), 1);
+        for connection in 0..5 {
+            let client = Client { identity: format!("bot {connection}"), ..client(connection) };
+            let id = sessions.identify(client, 1, 0, false, 0).id;
+            sessions.detach(&id, connection, connection);
+        }
+        assert_eq!(sessions.count(), (0, 3));
+    }
+
+    #[test]
+    fn records_bring_sessions_back() {
+        let mut sessions = sessions();
+        let id = begin(&mut sessions, 1, 10).id;
+        complete(&mut sessions, &id, 1);
+        let records = sessions.records(0).unwrap();
+        assert!(sessions.records(0).is_none(), "nothing has changed");
+        let mut restored = self::sessions();
+        restored.restore(records, 7, 6_000);
+        assert_eq!(restored.resume(&id, "token", 12, (2, 20), 7, 2), Resume::From);
+    }
+
+    fn sessions() -> Sessions {
+        Sessions::new(7, Limits { expiry: Duration::from_secs(60), max: 3 })
+    }
+
+    fn client(connection: u64) -> Client {
+        Client { connection, identity: "token".into(), name: None, intents: 0 }
+    }
+
+    fn begin(sessions: &mut Sessions, connection: u64, at: Position) -> Begun {
+        sessions.identify(client(connection), at, 0, false, 1_500)
+    }
+
+    fn complete(sessions: &mut Sessions, id: &str, connection: u64) {
+        sessions.held(id, connection).unwrap().complete = true;
+    }
+
+    fn resume(sessions: &mut Sessions, id: &str, sequence: Position, connection: u64) -> Resume {
+        sessions.resume(id, "token", sequence, (2, 20), 0, connection)
+    }
+}

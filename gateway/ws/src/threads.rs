@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! One thread per core, each with a runtime of its own: a shard and its clients on one thread share their
+//! data without other cores' caches. In: how many. Out: handles to spawn on. Ends when dropped.
+
+use std::{io, thread::JoinHandle};
+
+use tokio::{runtime::Handle, sync::oneshot};
+
+/// The threads; dropping them ends their runtimes.
+pub(crate) struct Threads {
+    handles: Vec<Handle>,
+    stops: Vec<oneshot::Sender<()>>,
+    joins: Vec<JoinHandle<()>>,
+}
+
+impl Threads {
+    /// Starts `count` threads.
+    ///
+    /// # Errors
+    /// The system refuses a thread or its poll.
+    pub(crate) fn start(count: usize) -> io::Result<Self> {
+        let mut threads = Self { handles: Vec::new(), stops: Vec::new(), joins: Vec::new() };
+        for number in 0..count.max(1) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let (stop, stopped) = oneshot::channel::<()>();
+            threads.handles.push(runtime.handle().clone());
+            threads.stops.push(stop);
+            let join = std::thread::Builder::new().name(format!("ws-{number}")).spawn(move || {
+                // Ends when the sender is dropped, too.
+                let _ = runtime.block_on(stopped);
+            })?;
+            threads.joins.push(join);
+        }
+        Ok(threads)
+    }
+
+    /// The runtime for the shard with this index.
+    pub(crate) fn of(&self, index: usize) -> Handle {
+        self.handles[index % self.handles.len()].clone()
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.stops.clear();
+        for join in self.joins.drain(..) {
+            let _ = join.join();
+        }
+    }
+}
