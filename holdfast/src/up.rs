@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
+use holdfast_rest::RestError;
 use holdfast_service::{Exit, Page, Service, Telemetry, admin, bind, drain};
 use holdfast_ws::{Ws, WsError};
 use serde_json::json;
@@ -61,7 +62,10 @@ async fn run(written: &Written, options: &Run, simulation: Option<Simulation>) -
         let metrics = service.metrics.clone();
         service.pages.add("/metrics", move || Page::metrics(with_their_names(&metrics.encode())));
     }
-    let running = start(&settings, &service, &shutdown).await?;
+    let running = match start(&settings, &service, &shutdown).await {
+        Ok(running) => running,
+        Err(error) => return ended_early(error),
+    };
     running.announce(&settings, options.addresses.as_deref(), simulation.as_ref())?;
     let exit = wait(running.ws, &service, &shutdown, settings.ws.drain_timeout).await;
     if let Some(simulation) = simulation {
@@ -161,8 +165,28 @@ fn ended(outcome: Result<(), WsError>) -> Exit {
     match outcome {
         Ok(()) => Exit::Ok,
         Err(error) => {
-            tracing::error!(%error, "the gateway service ended");
-            if error.is_refused() { Exit::Refused } else { Exit::Error }
+            let exit = code_of(&error);
+            let error = anyhow::Error::new(error);
+            tracing::error!("the gateway service ended: {error:#}");
+            exit
         }
+    }
+}
+
+/// The service did not start. An error of ours goes to the log like any later one; the rest is `main`'s to tell.
+fn ended_early(error: anyhow::Error) -> anyhow::Result<Exit> {
+    match error.downcast::<WsError>() {
+        Ok(WsError::Stopped) => Ok(Exit::Ok),
+        Ok(error) => Ok(ended(Err(error))),
+        Err(error) => Err(error),
+    }
+}
+
+fn code_of(error: &WsError) -> Exit {
+    match error {
+        WsError::Fatal(_) | WsError::Rest(RestError::Unauthorized) => Exit::Refused,
+        WsError::Rest(error) if error.is_final() => Exit::Usage,
+        WsError::Shards { .. } | WsError::Tls(_) => Exit::Usage,
+        _ => Exit::Error,
     }
 }
