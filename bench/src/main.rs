@@ -83,7 +83,8 @@ fn main() -> Result<()> {
         Command::Client(args) => return client::run(args),
         _ => {}
     }
-    let scratch = tempfile::tempdir().context("making a scratch directory")?;
+    let scratch =
+        tempfile::Builder::new().prefix("holdfast-bench-").tempdir().context("making a scratch directory")?;
     let setup = setup(&cli, scratch.path().to_owned())?;
     kill_on_signal(&setup)?;
     measure(&setup, command)
