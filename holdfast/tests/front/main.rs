@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! The real binary between the simulated Discord and clients of our own, over real sockets: what is
+//! promised, tried by causing what could break it.
+
+mod cuts;
+mod restarts;
+mod snapshot;
+mod support;

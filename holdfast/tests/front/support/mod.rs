@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! What the tests are told with: a simulated Discord, a Holdfast process, clients, and a count of messages.
+
+mod client;
+mod ledger;
+mod process;
+
+pub(crate) use client::{Client, Ended};
+pub(crate) use ledger::Ledger;
+pub(crate) use process::Holdfast;
+
+use std::time::Duration;
+
+use holdfast_simulator::{Limits, Options, Simulator, WorldSpec};
+
+/// Longer than anything takes on a machine that is busy building; a test that waits this long has failed.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// All intents of the documentation.
+pub(crate) const ALL: u64 = 53_608_447;
+
+/// A Discord with `shards` shards that may identify all at once, and `guilds` small guilds.
+pub(crate) async fn discord(shards: u32, guilds: u32) -> Simulator {
+    discord_with(shards, guilds, |_| {}).await
+}
+
+/// The same with other limits.
+pub(crate) async fn discord_with(shards: u32, guilds: u32, change: impl FnOnce(&mut Limits)) -> Simulator {
+    let mut limits = Limits { shards, max_concurrency: shards, ..Limits::default() };
+    change(&mut limits);
+    let world = WorldSpec { guilds, ..WorldSpec::default() };
+    Simulator::start(Options { world, limits, ..Options::default() }).await.expect("the simulator starts")
+}
+
+/// Waits for something, and says what for when it doesn't come.
+pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(PATIENCE, future).await {
+        Ok(output) => output,
+        Err(_) => panic!("{what}: not within {PATIENCE:?}"),
+    }
+}

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! A Holdfast process with settings and state of its own, ended when it is dropped.
+
+use std::{
+    path::PathBuf,
+    process::{Child, Command, ExitStatus, Stdio},
+    time::Duration,
+};
+
+use holdfast_simulator::Simulator;
+use serde_json::Value;
+
+use super::{ALL, within};
+
+/// A running process, and the folder that outlives it.
+pub(crate) struct Holdfast {
+    child: Child,
+    folder: tempfile::TempDir,
+    pub(crate) url: String,
+    pub(crate) admin: String,
+}
+
+impl Holdfast {
+    /// Starts before a simulated Discord, with further lines for `[ws]`.
+    pub(crate) async fn start(discord: &Simulator, ws: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let settings = format!(
+            "[discord]\ntoken = \"sim-token\"\napi_url = \"{}\"\nintents = {ALL}\n\
+             [admin]\nlisten = \"127.0.0.1:0\"\n[log]\nlevel = \"info\"\n\
+             [ws]\nlisten = \"127.0.0.1:0\"\nstate_dir = \"{}\"\n\
+             cache = {{ members = true, presences = true }}\n{ws}\n",
+            discord.api_url(),
+            folder.path().join("state").display(),
+        );
+        std::fs::write(folder.path().join("holdfast.toml"), settings).expect("settings are written");
+        let (child, url, admin) = launch(&folder.path().to_owned()).await;
+        Self { child, folder, url, admin }
+    }
+
+    /// Ends the process as `kill -9` does, and starts it again with the same state.
+    pub(crate) async fn kill_and_restart(&mut self) {
+        self.child.kill().expect("the process can be killed");
+        self.child.wait().expect("the process has ended");
+        self.restart().await;
+    }
+
+    /// Asks the process to end, waits for it, and starts it again with the same state.
+    pub(crate) async fn terminate_and_restart(&mut self) {
+        let status = self.terminate().await;
+        assert_eq!(status.code(), Some(0), "{}", self.output());
+        self.restart().await;
+    }
+
+    /// Asks the process to end (SIGTERM) and waits for it.
+    pub(crate) async fn terminate(&mut self) -> ExitStatus {
+        let pid = self.child.id().to_string();
+        Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs");
+        self.ended().await
+    }
+
+    /// Waits for the process to end by itself.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        within("the end of the process", async {
+            loop {
+                if let Some(status) = self.child.try_wait().expect("the process is ours") {
+                    return status;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await
+    }
+
+    /// Where log, sessions and guild state are.
+    pub(crate) fn state(&self) -> PathBuf {
+        self.folder.path().join("state")
+    }
+
+    /// What the process has said.
+    pub(crate) fn output(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("output")).unwrap_or_default()
+    }
+
+    /// A page of the admin listener.
+    pub(crate) async fn page(&self, path: &str) -> String {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let address = self.admin.trim_start_matches("http://");
+        let mut tcp = tokio::net::TcpStream::connect(address).await.expect("the admin listener answers");
+        let request = format!("GET {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n");
+        tcp.write_all(request.as_bytes()).await.expect("the request is sent");
+        let mut answer = String::new();
+        tcp.read_to_string(&mut answer).await.expect("the answer is text");
+        answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default()
+    }
+
+    /// A metric's value; the sum over its labels.
+    pub(crate) async fn metric(&self, name: &str) -> f64 {
+        let text = self.page("/metrics").await;
+        let values = text.lines().filter_map(|line| {
+            let rest = line.strip_prefix(name)?;
+            (rest.starts_with(' ') || rest.starts_with('{')).then(|| rest.rsplit(' ').next()?.parse::<f64>().ok())?
+        });
+        values.sum()
+    }
+
+    /// Waits until `/shards` shows all shards live.
+    pub(crate) async fn live(&self) {
+        within("all shards live", async {
+            loop {
+                let shards: Value = serde_json::from_str(&self.page("/shards").await).unwrap_or_default();
+                let shards = shards.as_array().cloned().unwrap_or_default();
+                if !shards.is_empty() && shards.iter().all(|shard| shard["phase"] == "live") {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await;
+    }
+
+    async fn restart(&mut self) {
+        let (child, url, admin) = launch(&self.folder.path().to_owned()).await;
+        (self.child, self.url, self.admin) = (child, url, admin);
+    }
+}
+
+impl Drop for Holdfast {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("── holdfast said ──\n{}", self.output());
+        }
+    }
+}
+
+async fn launch(folder: &PathBuf) -> (Child, String, String) {
+    let addresses = folder.join("addresses.json");
+    let _ = std::fs::remove_file(&addresses);
+    let output = std::fs::File::options().create(true).append(true).open(folder.join("output"));
+    let output = output.expect("the output file opens");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_holdfast"))
+        .args(["ws", "--config"])
+        .arg(folder.join("holdfast.toml"))
+        .arg("--addresses")
+        .arg(&addresses)
+        .stdout(output.try_clone().expect("the file is cloned"))
+        .stderr(output)
+        .stdin(Stdio::null())
+        .spawn()
+        .expect("the binary runs");
+    let addresses = within("the addresses of the process", async {
+        loop {
+            if let Some(written) = std::fs::read(&addresses).ok().filter(|written| !written.is_empty()) {
+                return serde_json::from_slice::<Value>(&written).expect("addresses are JSON");
+            }
+            if let Some(status) = child.try_wait().expect("the process is ours") {
+                let output = std::fs::read_to_string(folder.join("output")).unwrap_or_default();
+                panic!("holdfast ended with {status}:\n{output}");
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    let text = |name: &str| addresses[name].as_str().unwrap_or_default().to_owned();
+    (child, text("ws"), text("admin"))
+}
