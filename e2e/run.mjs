@@ -39,4 +39,5 @@ const tests = spawn(
     },
   },
 );
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => tests.kill(signal));
 tests.on('exit', (code) => process.exit(code ?? 1));

@@ -166,6 +166,8 @@ def questions(bot, loop):
 
     for line in sys.stdin:
         asyncio.run_coroutine_threadsafe(one(json.loads(line)), loop)
+    # Nobody asks any more: the scenario is over, however it ended.
+    os._exit(0)
 
 
 async def main():

@@ -39,6 +39,9 @@ export function answer(answers) {
   });
 }
 
+// Nobody asks any more: the scenario is over, however it ended.
+process.stdin.on('end', () => process.exit());
+
 // Every connection that the process opens, whoever opens it, is reported with its address.
 const connect = net.Socket.prototype.connect;
 net.Socket.prototype.connect = function reported(...args) {

@@ -77,7 +77,7 @@ export class Holdfast {
 
   async #ready() {
     if (this.#program.ended) throw new Error(`Holdfast has ended:\n${this.tail}`);
-    const answer = await fetch(`http://127.0.0.1:${this.#admin}/readyz`).catch(() => null);
+    const answer = await fetch(`http://127.0.0.1:${this.#admin}/readyz`, { signal: AbortSignal.timeout(2_000) }).catch(() => null);
     return answer?.ok;
   }
 

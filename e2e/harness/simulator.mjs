@@ -3,7 +3,7 @@
 
 import { fileURLToPath } from 'node:url';
 import { Program } from './program.mjs';
-import { until } from './until.mjs';
+import { PATIENCE_MS, until } from './until.mjs';
 
 const BINARY =
   process.env.HOLDFAST_SIMULATOR_BIN ??
@@ -81,6 +81,7 @@ export class Simulator {
   async control(method, path, body) {
     const answer = await fetch(`http://127.0.0.1:${this.port('control')}/control/${path}`, {
       method,
+      signal: AbortSignal.timeout(PATIENCE_MS),
       headers: body === undefined ? {} : { 'content-type': 'application/json' },
       body: body === undefined ? undefined : JSON.stringify(body),
     });
