@@ -370,6 +370,8 @@ impl Log {
                 cursor = meta.position;
             }
         }
+        // The last entries may belong to a stream that ended with them.
+        self.ring.seal_unless(self.stream);
         Ok(())
     }
 }

@@ -123,6 +123,13 @@ impl Ring {
         }
     }
 
+    /// Seals what belongs to another stream than this.
+    pub(super) fn seal_unless(&mut self, stream: StreamId) {
+        if self.blocks.back().is_some_and(|block| block.stream != stream) {
+            self.seal();
+        }
+    }
+
     /// Removes the oldest block.
     pub(super) fn evict(&mut self) -> Option<Block> {
         let block = self.blocks.pop_front()?;
