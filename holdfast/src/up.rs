@@ -149,6 +149,7 @@ async fn wait(mut ws: Ws, service: &Service, shutdown: &CancellationToken, deadl
         tracing::error!(%panic, "a defect in Holdfast: please report it with the lines above");
         return Exit::Error;
     }
+    tracing::info!(code = exit as u8, "ended");
     exit
 }
 

@@ -73,7 +73,7 @@ impl Collector for Process {
             (
                 "process_max_fds",
                 "Most files and sockets that may be open",
-                file_limit().map(|limit| limit as f64),
+                crate::file_limit().map(|limit| limit as f64),
             ),
         ];
         for (name, help, value) in gauges {
@@ -98,14 +98,6 @@ fn resident_bytes() -> Option<f64> {
 
 fn open_files() -> Option<f64> {
     Some(std::fs::read_dir("/proc/self/fd").ok()?.count() as f64)
-}
-
-/// The most files and sockets that this process may have open; `None` where the system doesn't say.
-#[must_use]
-pub fn file_limit() -> Option<u64> {
-    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
-    line.split_whitespace().next()?.parse().ok()
 }
 
 fn cpu_seconds() -> Option<f64> {

@@ -184,3 +184,6 @@ fn structured(text: &str, origin: &Origin) -> Option<Value> {
     let is_structured = |node: &Node| matches!(node.value, Value::List(_) | Value::Table(_));
     nodes.into_values().next().filter(is_structured).map(|node| node.value)
 }
+
+#[cfg(test)]
+mod tests;

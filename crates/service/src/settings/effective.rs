@@ -82,8 +82,11 @@ impl fmt::Display for Effective {
         }
         for (index, section) in sections.iter().enumerate() {
             let between = if index == 0 { "" } else { "\n" };
-            writeln!(f, "{between}[{section}]")?;
-            for entry in self.entries.iter().filter(|entry| entry.section == *section) {
+            let entries = || self.entries.iter().filter(|entry| entry.section == *section);
+            // The head of an optional section would switch it on.
+            let off = if entries().all(|entry| entry.shown == Shown::Unset) { "#" } else { "" };
+            writeln!(f, "{between}{off}[{section}]")?;
+            for entry in entries() {
                 writeln!(f, "{:<56} # {}", entry.line(), entry.comment())?;
             }
         }

@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! The commands as a user runs them: the real binary, its output, its exit code.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use holdfast_simulator::{Limits, Options, Simulator};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// How long anything may take before the test says what it waited for.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[test]
+fn everything_that_is_wrong_is_said_at_once_and_the_code_is_2() {
+    let folder = Folder::with("holdfast.toml", "[discord]\ncompresion = \"none\"\n[ws]\nlisten = \"here\"\n");
+    for command in ["up", "ws", "config", "doctor"] {
+        let output = folder.run(&[command]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{command}: {said}");
+        for part in ["discord.token: missing", "did you mean `compression`?", "ws.listen: expected", "line 4"] {
+            assert!(said.contains(part), "{command}: {part} in {said}");
+        }
+    }
+}
+
+#[test]
+fn config_prints_a_file_that_means_the_same_and_never_the_token() {
+    let folder = Folder::with("holdfast.toml", "[discord]\ntoken = \"very.secret\"\n[ws]\nmax_clients = 7\n");
+    let printed = folder.run(&["config"]);
+    let text = String::from_utf8(printed.stdout).expect("text");
+    assert_eq!(printed.status.code(), Some(0));
+    assert!(!text.contains("very.secret") && text.contains("max_clients = 7"), "{text}");
+    let again = Folder::with("holdfast.toml", &text);
+    let output = again.command(&["config"]).env("DISCORD_TOKEN", "other").output().expect("runs");
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn up_simulate_needs_nothing_and_ends_with_0_on_sigterm() {
+    let folder = Folder::new();
+    let mut holdfast = Running::start(&folder, &["up", "--simulate"], "addresses.json");
+    let admin = holdfast.address("admin");
+    until("all shards are live", || get(&admin, "/readyz").starts_with("HTTP/1.1 200"));
+    assert!(get(&admin, "/metrics").contains("holdfast_ws_events_total"));
+    assert!(get(&admin, "/shard-count").ends_with("\r\n\r\n2"));
+    let front = holdfast.address("ws");
+    assert!(!get(&front, "/metrics").contains("holdfast_ws_events_total"), "not on this listener unless told");
+    assert_eq!(holdfast.terminate(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_config_json_starts_the_service_with_everything_on_one_port() {
+    let discord = discord(Limits::default()).await;
+    let port = free_port();
+    let json = format!(
+        r#"{{"token": "sim-token", "intents": 513, "port": {port}, "shards": 1, "backpressure": 100,
+            "externally_accessible_url": "ws://localhost:{port}", "twilight_http_proxy": "{}"}}"#,
+        address_of(discord.api_url())
+    );
+    let folder = Folder::with("config.json", &json);
+    let mut holdfast = Running::start(&folder, &["up", "--config", "config.json"], "addresses.json");
+    let front = format!("127.0.0.1:{port}");
+    until("the shard is live", || get(&front, "/readyz").starts_with("HTTP/1.1 200"));
+    assert!(get(&front, "/shard-count").ends_with("\r\n\r\n1"));
+    let metrics = get(&front, "/metrics");
+    assert!(metrics.contains("gateway_shard_events{") && metrics.contains("holdfast_ws_events_total{"), "{metrics}");
+    assert_eq!(holdfast.terminate(), Some(0));
+    let log = holdfast.log();
+    assert_eq!(log.matches("backpressure").count(), 1, "warned about once: {log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_token_ends_up_and_doctor_with_3_and_says_what_to_do() {
+    let discord = discord(Limits::default()).await;
+    let folder = Folder::against(&discord, "wrong-token", "");
+    for command in ["up", "doctor"] {
+        let output = folder.run(&[command]);
+        let said = String::from_utf8_lossy(&output.stderr) + String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(3), "{command}: {said}");
+        assert!(said.contains("Developer Portal") && !said.contains("wrong-token"), "{command}: {said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_in_use_is_an_error_that_names_the_setting() {
+    let discord = discord(Limits::default()).await;
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("bound");
+    let folder = Folder::against(&discord, "sim-token", "");
+    let output = folder.command(&["up"]).env("HOLDFAST__WS__LISTEN", address.to_string()).output().expect("runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("ws.listen") && said.contains("another process"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_finds_a_healthy_set_up_healthy_and_an_empty_budget_broken() {
+    let healthy = discord(Limits::default()).await;
+    let output = Folder::against(&healthy, "sim-token", "").run(&["doctor"]);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    for check in ["settings", "token", "gateway", "shards", "identify budget", "intents", "ws.listen", "ws.state_dir"] {
+        assert!(said.contains(check), "{check} in {said}");
+    }
+    let spent = discord(Limits { identifies_remaining: 0, ..Limits::default() }).await;
+    let output = Folder::against(&spent, "sim-token", "").run(&["doctor"]);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("BROKEN   identify budget") && said.contains("mend: wait"), "{said}");
+}
+
+#[test]
+fn the_level_of_the_log_follows_the_file() {
+    let folder = Folder::with("holdfast.toml", "[log]\nlevel = \"info\"\n");
+    let mut holdfast = Running::start(&folder, &["up", "--simulate"], "addresses.json");
+    folder.write("holdfast.toml", "[log]\nlevel = \"loud\"\n");
+    until("the wrong level is warned about", || holdfast.log().contains("the log level stays"));
+    folder.write("holdfast.toml", "[log]\nlevel = \"debug\"\n");
+    until("the level is read anew", || holdfast.log().contains("log level read anew"));
+    assert_eq!(holdfast.terminate(), Some(0));
+}
+
+/// A folder to run in, with nothing of this machine's settings.
+struct Folder(TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(tempfile::tempdir().expect("a folder"))
+    }
+
+    fn with(file: &str, text: &str) -> Self {
+        let folder = Self::new();
+        folder.write(file, text);
+        folder
+    }
+
+    fn against(discord: &Simulator, token: &str, more: &str) -> Self {
+        let api = discord.api_url();
+        Self::with("holdfast.toml", &format!("[discord]\ntoken = \"{token}\"\napi_url = \"{api}\"\n{more}"))
+    }
+
+    fn write(&self, file: &str, text: &str) {
+        std::fs::write(self.0.path().join(file), text).expect("writes");
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// Any free ports, unless the file or the test names others.
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_holdfast"));
+        command.args(args).current_dir(self.path()).env_remove("DISCORD_TOKEN").env_remove("HOLDFAST_CONFIG");
+        if !self.path().join("config.json").exists() && !args.contains(&"config") {
+            command.env("HOLDFAST__ADMIN__LISTEN", "127.0.0.1:0");
+            let text = std::fs::read_to_string(self.path().join("holdfast.toml")).unwrap_or_default();
+            if !text.contains("listen") {
+                command.env("HOLDFAST__WS__LISTEN", "127.0.0.1:0");
+            }
+        }
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        self.command(args).output().expect("runs")
+    }
+}
+
+/// A running process; killed when dropped.
+struct Running {
+    child: Child,
+    addresses: Value,
+    log: std::path::PathBuf,
+}
+
+impl Running {
+    fn start(folder: &Folder, args: &[&str], addresses: &str) -> Self {
+        let log = folder.path().join("log");
+        let err = std::fs::File::create(&log).expect("writes");
+        let mut command = folder.command(args);
+        command.args(["--addresses", addresses]).stdout(Stdio::null()).stderr(err);
+        let child = command.spawn().expect("starts");
+        let mut running = Self { child, addresses: Value::Null, log };
+        let file = folder.path().join(addresses);
+        until("the addresses are written", || {
+            if let Ok(Some(status)) = running.child.try_wait() {
+                panic!("ended with {status}: {}", running.log());
+            }
+            file.exists()
+        });
+        let text = std::fs::read_to_string(file).expect("reads");
+        running.addresses = serde_json::from_str(&text).expect("JSON");
+        running
+    }
+
+    fn address(&self, of: &str) -> String {
+        address_of(self.addresses[of].as_str().expect("an address")).to_owned()
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).expect("reads")
+    }
+
+    fn terminate(&mut self) -> Option<i32> {
+        let pid = self.child.id().to_string();
+        Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs");
+        self.child.wait().expect("ends").code()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+async fn discord(limits: Limits) -> Simulator {
+    Simulator::start(Options { limits, ..Options::default() }).await.expect("starts")
+}
+
+fn address_of(url: &str) -> &str {
+    url.split('/').nth(2).expect("a URL")
+}
+
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("bound").port()
+}
+
+/// One HTTP answer, head and body; empty when nobody answers.
+fn get(address: &str, path: &str) -> String {
+    let mut answer = String::new();
+    if let Ok(mut stream) = TcpStream::connect(address) {
+        let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+        let _ = stream.write_all(request.as_bytes());
+        let _ = stream.read_to_string(&mut answer);
+    }
+    answer
+}
+
+/// Looks until something is so; another process gives no other sign.
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < PATIENCE, "waited in vain until {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
