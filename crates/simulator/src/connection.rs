@@ -5,14 +5,10 @@
 //! One task per connection owns everything here; it ends with the socket or with the simulator.
 use std::collections::VecDeque;
 use std::io;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
-use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -22,11 +18,12 @@ use crate::encode::{self, Encoder, Encoding};
 use crate::faults::{Cut, FaultKind, Lasting};
 use crate::hub::{Command, Hub, lock};
 use crate::session::{Session, Taken};
+use crate::socket::{Inbound, Query, finish, write_all};
 
 /// Bytes taken from a session at a time; a connection holds at most about twice that.
 const BATCH: usize = 128 << 10;
 /// How long a client may take to upgrade, and to answer a close frame.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 /// What a client may send in one frame before the frame itself is refused; 4,096 bytes are checked on top.
 const MAX_FRAME: usize = 64 << 10;
 
@@ -192,7 +189,10 @@ impl Connection {
                 Some(End::Peer(self.peer_code))
             }
             Next::Message(Some(Err(error))) => {
-                self.note("websocket", error.to_string());
+                // A connection that breaks is no offence, a frame that isn't one is.
+                if !matches!(error, tokio_websockets::Error::Io(_)) {
+                    self.note("websocket", error.to_string());
+                }
                 self.flush();
                 Some(End::Peer(None))
             }
@@ -383,124 +383,5 @@ async fn woken(session: Option<&Session>) {
     match session {
         Some(session) => session.wake.notified().await,
         None => std::future::pending().await,
-    }
-}
-
-async fn write_all(tcp: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        tcp.writable().await?;
-        match tcp.try_write(bytes) {
-            Ok(written) => bytes = &bytes[written..],
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
-/// Ends the TCP connection as `end` says.
-async fn finish(tcp: Arc<TcpStream>, end: End) {
-    let socket = SockRef::from(&*tcp);
-    match end {
-        End::Cut(Cut::Rst) => {
-            let _ = socket.set_linger(Some(Duration::ZERO));
-        }
-        End::Cut(Cut::FinRst) => {
-            let _ = socket.shutdown(std::net::Shutdown::Write);
-            let _ = socket.set_linger(Some(Duration::ZERO));
-        }
-        End::Cut(Cut::Fin) | End::Peer(_) | End::Stopped => {
-            let _ = socket.shutdown(std::net::Shutdown::Write);
-            if end != End::Stopped {
-                // Unread bytes at close would turn our FIN into a RST.
-                let _ = tokio::time::timeout(PATIENCE, drain(&tcp)).await;
-            }
-        }
-    }
-}
-
-async fn drain(tcp: &TcpStream) {
-    let mut space = [0; 4096];
-    while tcp.readable().await.is_ok() {
-        match tcp.try_read(&mut space) {
-            Ok(0) => return,
-            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return,
-            _ => {}
-        }
-    }
-}
-
-/// The reading half for the WebSocket library; what it wants to write (pongs, close frames) is collected, so that
-/// it never lands inside a frame of ours.
-struct Inbound {
-    tcp: Arc<TcpStream>,
-    replies: Arc<Mutex<Vec<u8>>>,
-}
-
-impl AsyncRead for Inbound {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        loop {
-            ready!(self.tcp.poll_read_ready(cx))?;
-            match self.tcp.try_read(buf.initialize_unfilled()) {
-                Ok(read) => {
-                    buf.advance(read);
-                    return Poll::Ready(Ok(()));
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(error)),
-            }
-        }
-    }
-}
-
-impl AsyncWrite for Inbound {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        lock(&self.replies).extend_from_slice(bytes);
-        Poll::Ready(Ok(bytes.len()))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-}
-
-/// The gateway URL's query (events/gateway, "Gateway URL Query String Params").
-#[derive(Default)]
-struct Query {
-    version: Option<String>,
-    encoding: Option<String>,
-    compress: Option<String>,
-}
-
-impl Query {
-    fn parse(text: &str) -> Self {
-        let mut query = Self::default();
-        for (key, value) in text.split('&').filter_map(|pair| pair.split_once('=')) {
-            match key {
-                "v" => query.version = Some(value.to_owned()),
-                "encoding" => query.encoding = Some(value.to_owned()),
-                "compress" => query.compress = Some(value.to_owned()),
-                _ => {}
-            }
-        }
-        query
-    }
-
-    /// The close that the query earns.
-    fn fault(&self) -> Option<(u16, &'static str)> {
-        if self.version.as_deref() != Some("10") {
-            return Some((4012, "Invalid API version."));
-        }
-        if !matches!(self.encoding.as_deref(), None | Some("json" | "etf")) {
-            return Some((4002, "Invalid encoding."));
-        }
-        if !matches!(self.compress.as_deref(), None | Some("" | "zlib-stream" | "zstd-stream")) {
-            return Some((4002, "Invalid compression."));
-        }
-        None
     }
 }

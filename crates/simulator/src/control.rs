@@ -1,124 +1,270 @@
 // SPDX-License-Identifier: AGPL-3.0-only
-//! The simulator's own routes, for tests in other languages.
+//! What tests can wish for and ask; the HTTP routes call the same.
 //!
-//! In: JSON over HTTP under `/control`. Out: the same as the methods of `Simulator`, which each route calls.
-use axum::Router;
-use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Json, Response};
-use axum::routing::{get, post};
-use serde::Deserialize;
-use serde_json::{Value, json};
+//! In: worlds, traffic, faults, limits. Out: state, records, and waiting without sleeping.
+use std::sync::Arc;
+use std::time::Duration;
 
-use crate::Control;
-use crate::faults::Fault;
-use crate::traffic::{Emit, Sent, Traffic};
-use crate::world::WorldSpec;
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 
-/// All routes.
-pub(crate) fn routes(control: Control) -> Router {
-    Router::new()
-        .route("/control/state", get(|State(control): State<Control>| async move { Json(control.state()) }))
-        .route("/control/world", post(world))
-        .route("/control/guild/{id}", get(guild))
-        .route("/control/traffic", post(start_traffic).delete(stop_traffic).get(traffic))
-        .route("/control/emit", post(emit))
-        .route("/control/fault", post(fault).delete(clear_faults))
-        .route(
-            "/control/limits",
-            post(limits).get(|State(c): State<Control>| async move { Json((*c.limits()).clone()) }),
-        )
-        .route("/control/records", get(records).delete(clear_records))
-        .route("/control/rest", get(|State(c): State<Control>| async move { Json(c.requests()) }))
-        .route("/control/violations", get(|State(c): State<Control>| async move { Json(c.violations()) }))
-        .with_state(control)
+use crate::faults::{Cut, Fault, FaultKind};
+use crate::hub::{Command, Hub, lock};
+use crate::limits::Limits;
+use crate::records::{Record, Request, Violation};
+use crate::traffic::{Emit, Generators, Sent, Traffic};
+use crate::view::View;
+use crate::world::{BOT_USER, World, WorldSpec};
+
+/// How long the `wait_for_…` methods wait before they say what didn't happen.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Something that a test waited for didn't happen in time.
+#[derive(Debug, thiserror::Error)]
+#[error("within {waited:?} there was no {what}")]
+pub struct TimedOut {
+    what: String,
+    waited: Duration,
 }
 
-/// A wish that can't be understood: 400 and why.
-struct Bad(String);
+/// What tests and control routes can do.
+#[derive(Clone)]
+pub struct Control {
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) generators: Arc<Generators>,
+    pub(crate) stop: CancellationToken,
+}
 
-impl IntoResponse for Bad {
-    fn into_response(self) -> Response {
-        (StatusCode::BAD_REQUEST, Json(json!({"error": self.0}))).into_response()
+impl Control {
+    /// Replaces all guilds. Meant for before anybody connects: sessions aren't told.
+    pub fn world(&self, spec: WorldSpec) {
+        *lock(&self.hub.world) = World::new(spec);
     }
-}
 
-fn read<T: serde::de::DeserializeOwned>(body: Value) -> Result<T, Bad> {
-    serde_json::from_value(body).map_err(|error| Bad(error.to_string()))
-}
-
-async fn world(State(control): State<Control>, Json(body): Json<Value>) -> Result<Json<Value>, Bad> {
-    control.world(read::<WorldSpec>(body)?);
-    Ok(Json(json!({"ok": true})))
-}
-
-#[derive(Deserialize)]
-struct Viewed {
-    intents: Option<u64>,
-    large_threshold: Option<u64>,
-}
-
-async fn guild(
-    State(control): State<Control>,
-    Path(id): Path<u64>,
-    Query(viewed): Query<Viewed>,
-) -> Result<Json<Value>, StatusCode> {
-    let found = match viewed.intents {
-        Some(intents) => control.guild_as_seen(id, intents, viewed.large_threshold.unwrap_or(50)),
-        None => control.guild(id),
-    };
-    found.map(Json).ok_or(StatusCode::NOT_FOUND)
-}
-
-async fn start_traffic(State(control): State<Control>, Json(body): Json<Value>) -> Result<Json<Value>, Bad> {
-    let mut body = body;
-    if let Some(map) = body.as_object_mut() {
-        map.retain(|_, value| !value.is_null());
+    /// Sessions, connections and budget, as `GET /control/state` gives them.
+    #[must_use]
+    pub fn state(&self) -> Value {
+        self.hub.state()
     }
-    let id = control.traffic(read::<Traffic>(body)?);
-    Ok(Json(json!({"id": id})))
-}
 
-async fn stop_traffic(State(control): State<Control>) -> Json<Sent> {
-    Json(control.stop_traffic().await)
-}
+    /// The `d` that GUILD_CREATE would have now, in full.
+    #[must_use]
+    pub fn guild(&self, id: u64) -> Option<Value> {
+        lock(&self.hub.world).guild_create(id, View::default()).and_then(|d| serde_json::from_slice(&d).ok())
+    }
 
-async fn traffic(State(control): State<Control>) -> Json<Sent> {
-    Json(control.sent())
-}
+    /// The same for a session with these intents and threshold.
+    #[must_use]
+    pub fn guild_as_seen(&self, id: u64, intents: u64, large_threshold: u64) -> Option<Value> {
+        let view = View::of(intents, large_threshold);
+        lock(&self.hub.world).guild_create(id, view).and_then(|d| serde_json::from_slice(&d).ok())
+    }
 
-async fn emit(State(control): State<Control>, Json(body): Json<Value>) -> Result<Json<Value>, Bad> {
-    control.emit(&read::<Emit>(body)?);
-    Ok(Json(json!({"ok": true})))
-}
+    /// The guilds of shard `id` of `count`, in rising order.
+    #[must_use]
+    pub fn guilds(&self, id: u32, count: u32) -> Vec<u64> {
+        lock(&self.hub.world).guilds([id, count]).into()
+    }
 
-async fn fault(State(control): State<Control>, Json(body): Json<Value>) -> Result<Json<Value>, Bad> {
-    let told = control.fault(&read::<Fault>(body)?);
-    Ok(Json(json!({"connections": told})))
-}
+    /// The limits in force.
+    #[must_use]
+    pub fn limits(&self) -> Arc<Limits> {
+        self.hub.limits()
+    }
 
-async fn clear_faults(State(control): State<Control>) -> Json<Value> {
-    control.clear_faults();
-    Json(json!({"ok": true}))
-}
+    /// Other limits from now on.
+    pub fn set_limits(&self, limits: Limits) {
+        self.hub.set_limits(limits);
+    }
 
-async fn limits(State(control): State<Control>, Json(body): Json<Value>) -> Result<Json<Value>, Bad> {
-    let changed = control.limits().changed(&body).map_err(|error| Bad(error.to_string()))?;
-    control.set_limits(changed.clone());
-    serde_json::to_value(changed).map(Json).map_err(|error| Bad(error.to_string()))
-}
+    /// Changes some limits: `discord.change_limits(|limits| limits.shards = 4)`.
+    pub fn change_limits(&self, change: impl FnOnce(&mut Limits)) {
+        let mut limits = (*self.hub.limits()).clone();
+        change(&mut limits);
+        self.hub.set_limits(limits);
+    }
 
-#[derive(Deserialize)]
-struct Filter {
-    op: Option<u64>,
-    shard: Option<u32>,
-}
+    // ── traffic ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-async fn records(State(control): State<Control>, Query(filter): Query<Filter>) -> Json<Value> {
-    Json(json!(control.records_of(filter.op, filter.shard)))
-}
+    /// Starts a generator; the number names it.
+    pub fn traffic(&self, traffic: Traffic) -> u64 {
+        self.generators.start(&self.hub, traffic, &self.stop)
+    }
 
-async fn clear_records(State(control): State<Control>) -> Json<Value> {
-    control.clear_records();
-    Json(json!({"ok": true}))
+    /// Stops all generators; when this returns nothing more is sent.
+    pub async fn stop_traffic(&self) -> Sent {
+        self.generators.stop_all().await;
+        self.sent()
+    }
+
+    /// Waits for the generators that have an end (a burst, `seconds`).
+    pub async fn finish_traffic(&self) -> Sent {
+        self.generators.finish_all().await;
+        self.sent()
+    }
+
+    /// The last number of a message per guild.
+    #[must_use]
+    pub fn sent(&self) -> Sent {
+        self.generators.sent(&lock(&self.hub.world))
+    }
+
+    /// One event: applied to the world, handed to the sessions that may see it.
+    pub fn emit(&self, emit: &Emit) {
+        let guild = emit.guild.as_ref().and_then(|guild| guild.parse().ok());
+        let limits = self.hub.limits();
+        let mut world = lock(&self.hub.world);
+        self.hub.emit(&mut world, &limits, &emit.t, &emit.d, guild, emit.shard);
+    }
+
+    /// One event in a guild.
+    pub fn emit_in(&self, guild: u64, name: &str, data: Value) {
+        self.emit(&Emit { t: name.to_owned(), d: data, shard: None, guild: Some(guild.to_string()) });
+    }
+
+    // ── faults ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    /// Causes a fault; says how many connections it hit. What a shard did before is forgotten by `wait_for_…`.
+    pub fn fault(&self, fault: &Fault) -> usize {
+        for (shard, marks) in lock(&self.hub.marks).iter_mut() {
+            if fault.shard.is_none_or(|hit| hit == *shard) {
+                marks.identifies_told = marks.identifies;
+                marks.resumes_told = marks.resumes;
+            }
+        }
+        if fault.kind.lasts() {
+            lock(&self.hub.faults).add(fault, std::time::Instant::now());
+            let hit = self.hub.tell(fault.shard, &Command::Lasting);
+            self.hub.tell(None, &Command::Lasting);
+            return hit;
+        }
+        if fault.kind == FaultKind::ExpireSession {
+            for session in self.hub.sessions() {
+                if fault.shard.is_none_or(|shard| session.shard[0] == shard) {
+                    session.forbid_resume();
+                }
+            }
+        }
+        self.hub.tell(fault.shard, &Command::Fault(fault.clone()))
+    }
+
+    /// Cuts a shard's connection without a close frame.
+    pub fn cut(&self, shard: u32, cut: Cut) -> usize {
+        let kind = match cut {
+            Cut::Fin => FaultKind::Fin,
+            Cut::Rst => FaultKind::Rst,
+            Cut::FinRst => FaultKind::FinRst,
+        };
+        self.fault(&Fault::new(shard, kind))
+    }
+
+    /// Ends all lasting faults.
+    pub fn clear_faults(&self) {
+        lock(&self.hub.faults).clear();
+        self.hub.tell(None, &Command::Lasting);
+    }
+
+    // ── records ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    /// What clients sent with this opcode.
+    #[must_use]
+    pub fn records(&self, op: u64) -> Vec<Record> {
+        self.records_of(Some(op), None)
+    }
+
+    /// What clients sent, filtered.
+    #[must_use]
+    pub fn records_of(&self, op: Option<u64>, shard: Option<u32>) -> Vec<Record> {
+        let records = lock(&self.hub.records);
+        let wanted = |record: &&Record| {
+            op.is_none_or(|op| record.op == Some(op))
+                && shard.is_none_or(|shard| record.shard.is_some_and(|[id, _]| id == shard))
+        };
+        records.payloads.iter().filter(wanted).cloned().collect()
+    }
+
+    /// The REST requests.
+    #[must_use]
+    pub fn requests(&self) -> Vec<Request> {
+        lock(&self.hub.records).requests.to_vec()
+    }
+
+    /// What clients did that Discord punishes.
+    #[must_use]
+    pub fn violations(&self) -> Vec<Violation> {
+        lock(&self.hub.records).violations.to_vec()
+    }
+
+    /// Forgets all records, requests and violations.
+    pub fn clear_records(&self) {
+        lock(&self.hub.records).clear();
+    }
+
+    // ── waiting ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    /// Waits until `condition` holds for the simulator.
+    ///
+    /// # Errors
+    /// When it doesn't within 30 s.
+    pub async fn wait_until(
+        &self,
+        what: &str,
+        mut condition: impl FnMut(&Self) -> bool,
+    ) -> Result<(), TimedOut> {
+        let mut changes = self.hub.watch();
+        let wait = async {
+            while !condition(self) {
+                if changes.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        let waited = PATIENCE;
+        tokio::time::timeout(waited, wait).await.map_err(|_| TimedOut { what: what.to_owned(), waited })
+    }
+
+    /// Waits for a shard's IDENTIFY that started a session and that nobody waited for yet, since the last fault.
+    ///
+    /// # Errors
+    /// When there is none within 30 s.
+    pub async fn wait_for_identify(&self, shard: u32) -> Result<(), TimedOut> {
+        self.wait_until(&format!("IDENTIFY of shard {shard}"), |control| {
+            let mut marks = lock(&control.hub.marks);
+            let marks = marks.entry(shard).or_default();
+            let new = marks.identifies > marks.identifies_told;
+            marks.identifies_told += u64::from(new);
+            new
+        })
+        .await
+    }
+
+    /// Waits for a shard's RESUME that succeeded and that nobody waited for yet, since the last fault.
+    ///
+    /// # Errors
+    /// When there is none within 30 s.
+    pub async fn wait_for_resume(&self, shard: u32) -> Result<(), TimedOut> {
+        self.wait_until(&format!("RESUME of shard {shard}"), |control| {
+            let mut marks = lock(&control.hub.marks);
+            let marks = marks.entry(shard).or_default();
+            let new = marks.resumes > marks.resumes_told;
+            marks.resumes_told += u64::from(new);
+            new
+        })
+        .await
+    }
+
+    /// Waits until at least `count` payloads with this opcode were received; gives them.
+    ///
+    /// # Errors
+    /// When there are fewer after 30 s.
+    pub async fn wait_for_records(&self, op: u64, count: usize) -> Result<Vec<Record>, TimedOut> {
+        self.wait_until(&format!("{count} × op {op}"), |control| control.records(op).len() >= count).await?;
+        Ok(self.records(op))
+    }
+
+    /// The id of the bot's user and application.
+    #[must_use]
+    pub fn bot_user(&self) -> u64 {
+        BOT_USER
+    }
 }

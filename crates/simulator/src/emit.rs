@@ -41,6 +41,15 @@ fn change(world: &mut World, guild: u64, name: &str, data: &Value) {
                 world.message(guild, channel, message);
             }
         }
+        "VOICE_CHANNEL_STATUS_UPDATE" | "VOICE_CHANNEL_START_TIME_UPDATE" => {
+            let channel = data["id"].as_str().unwrap_or_default().to_owned();
+            let info = world.voice_info.entry(channel).or_insert(Value::Null);
+            for field in ["status", "voice_start_time"] {
+                if let Some(value) = data.get(field) {
+                    info[field] = value.clone();
+                }
+            }
+        }
         _ if model::changes(name) => {
             if let Some(tree) = world.tree(guild) {
                 model::apply(tree, name, data);

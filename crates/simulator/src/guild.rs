@@ -111,7 +111,7 @@ impl Builder<'_> {
 
     fn emoji(&mut self, n: u32) -> Value {
         json!({"id": entity(Kind::Emoji, n), "name": self.word(10), "roles": [], "require_colons": true,
-            "managed": false, "animated": n % 4 == 0, "available": true, "version": 1})
+            "managed": false, "animated": n.is_multiple_of(4), "available": true, "version": 1})
     }
 
     fn sticker(&mut self, n: u32) -> Value {
@@ -133,7 +133,7 @@ impl Builder<'_> {
             2 => json!({"type": 4}),
             1 | 3 => json!({"type": if n == 1 { 2 } else { 13 }, "parent_id": category, "bitrate": 64_000,
                 "user_limit": 0, "rtc_region": null, "rate_limit_per_user": 0, "nsfw": false,
-                "last_message_id": null, "status": null, "voice_start_time": null}),
+                "last_message_id": null}),
             4 => json!({"type": 15, "parent_id": category, "topic": "Ask here", "nsfw": false,
                 "rate_limit_per_user": 0, "last_message_id": null, "template": "", "default_sort_order": null,
                 "default_forum_layout": 0, "default_reaction_emoji": null, "available_tags": [
@@ -144,7 +144,7 @@ impl Builder<'_> {
                 "last_message_id": null, "last_pin_timestamp": null})
             }
             _ => json!({"type": 0, "parent_id": if n == 0 { Value::Null } else { category }, "nsfw": false,
-                "topic": (n % 2 == 0).then(|| self.word(40)), "rate_limit_per_user": n % 5,
+                "topic": (n.is_multiple_of(2)).then(|| self.word(40)), "rate_limit_per_user": n % 5,
                 "last_message_id": if n == 0 { json!(LAST_MESSAGE) } else { Value::Null },
                 "last_pin_timestamp": null, "icon_emoji": {"id": null, "name": "📘"}, "theme_color": null}),
         };
@@ -177,7 +177,7 @@ impl Builder<'_> {
 
     fn presence(&mut self, n: u32) -> Value {
         let status = ["online", "idle", "dnd"][n as usize % 3];
-        let activities = if n % 2 == 0 {
+        let activities = if n.is_multiple_of(2) {
             json!([{"id": self.hex(16), "name": self.word(12), "type": 0, "created_at": 1_700_000_000_000_u64,
                 "state": null, "details": self.word(18), "session_id": self.hex(32)}])
         } else {
@@ -189,7 +189,7 @@ impl Builder<'_> {
 
     fn voice(&mut self, n: u32) -> Value {
         json!({"user_id": entity(Kind::User, n + 1), "channel_id": entity(Kind::Channel, 1), "session_id": self.hex(32),
-            "deaf": false, "mute": false, "self_deaf": n % 2 == 0, "self_mute": true, "self_video": false,
+            "deaf": false, "mute": false, "self_deaf": n.is_multiple_of(2), "self_mute": true, "self_video": false,
             "suppress": false, "request_to_speak_timestamp": null})
     }
 
@@ -213,7 +213,7 @@ impl Builder<'_> {
             "creator_id": entity(Kind::User, 1), "name": self.word(18), "description": null,
             "scheduled_start_time": "2027-03-01T18:00:00+00:00", "scheduled_end_time": null, "privacy_level": 2,
             "status": 1, "entity_type": 2, "entity_id": null, "entity_metadata": null, "image": null, "sku_ids": [],
-            "user_count": 0, "recurrence_rule": null, "auto_start": false, "guild_scheduled_event_exceptions": []})
+            "recurrence_rule": null, "auto_start": false, "guild_scheduled_event_exceptions": []})
     }
 
     fn sound(&mut self, n: u32) -> Value {

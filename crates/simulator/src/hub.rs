@@ -18,10 +18,30 @@ use crate::intents;
 use crate::limits::{IdentifyGate, Limits};
 use crate::records::{Record, Records, Violation};
 use crate::session::Session;
-use crate::world::World;
+use crate::world::{BOT_USER, World};
 
 /// Commands a connection may have waiting; more are refused, since each is a fault that a test asked for.
 pub(crate) const COMMANDS: usize = 64;
+
+/// A message as sessions without MESSAGE_CONTENT see it, unless it is to or from the bot
+/// (events/gateway, "Message Content Intent").
+fn without_content(data: &Bytes) -> Bytes {
+    let Ok(mut message) = serde_json::from_slice::<Value>(data) else { return data.clone() };
+    let own = BOT_USER.to_string();
+    let is_own = |user: &Value| user["id"].as_str() == Some(own.as_str());
+    let mentioned = message["mentions"].as_array().into_iter().flatten().any(is_own);
+    if mentioned || is_own(&message["author"]) {
+        return data.clone();
+    }
+    message["content"] = json!("");
+    for list in ["embeds", "attachments", "components"] {
+        message[list] = json!([]);
+    }
+    if let Some(message) = message.as_object_mut() {
+        message.remove("poll");
+    }
+    Bytes::from(message.to_string())
+}
 
 /// Locks; a panic elsewhere (a failed test) doesn't make the data useless.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -223,6 +243,13 @@ impl Hub {
             };
             if meant && intents::lets_through(session.intents, name, event.guild.is_some(), event.about_self)
             {
+                let hidden = limits.strip_content
+                    && session.intents & intents::MESSAGE_CONTENT == 0
+                    && matches!(name, "MESSAGE_CREATE" | "MESSAGE_UPDATE");
+                if hidden && event.guild.is_some() {
+                    session.push(event.guild, &event.name, &without_content(&event.data), limits);
+                    continue;
+                }
                 session.push(event.guild, &event.name, &event.data, limits);
             }
         }

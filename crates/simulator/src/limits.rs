@@ -54,7 +54,8 @@ pub struct Limits {
     pub large_bot: bool,
     /// Seconds between two requests for all members of a guild, else RATE_LIMITED; 0 turns that off.
     pub members_request_seconds: f64,
-    /// Events of other guilds' content reach sessions without MESSAGE_CONTENT emptied.
+    /// Messages reach sessions without MESSAGE_CONTENT with their content fields empty, as Discord does; off, so
+    /// that messages can be counted whatever the intents.
     pub strip_content: bool,
     /// Level of zlib-stream and payload compression.
     pub zlib_level: u32,

@@ -9,14 +9,13 @@ use std::time::Instant;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use crate::commands::Refusal;
+use crate::commands::{DECODE, Refusal};
 use crate::connection::Connection;
 use crate::hub::{Event, lock};
 use crate::intents;
 use crate::session::Session;
 use crate::world::BOT_USER;
 
-const DECODE: Refusal = (4002, "Error while decoding payload.");
 /// Members in one chunk.
 const CHUNK: usize = 1_000;
 /// Members that a prefix or a list of ids brings at most.
@@ -167,16 +166,18 @@ impl Connection {
         }
         let mut world = lock(&self.hub.world);
         let Some(tree) = world.tree(guild) else { return Ok(()) };
-        let voice = tree["channels"].as_array().into_iter().flatten().filter(|channel| channel["type"] == 2);
-        let channels: Vec<Value> = voice
-            .map(|channel| {
-                let mut info = json!({"id": channel["id"]});
-                for field in fields.iter().filter(|field| matches!(**field, "status" | "voice_start_time")) {
-                    info[*field] = channel[*field].clone();
-                }
-                info
-            })
-            .collect();
+        let channels = tree["channels"].as_array().into_iter().flatten();
+        let voice: Vec<Value> =
+            channels.filter(|channel| channel["type"] == 2).map(|channel| channel["id"].clone()).collect();
+        let info = |id: &Value| {
+            let known = world.voice_info.get(id.as_str().unwrap_or_default());
+            let mut info = json!({"id": id});
+            for field in fields.iter().filter(|field| matches!(**field, "status" | "voice_start_time")) {
+                info[*field] = known.map_or(Value::Null, |known| known[*field].clone());
+            }
+            info
+        };
+        let channels: Vec<Value> = voice.iter().map(info).collect();
         drop(world);
         self.answer(session, "CHANNEL_INFO", &json!({"guild_id": guild.to_string(), "channels": channels}));
         Ok(())

@@ -24,6 +24,7 @@ pub(crate) fn routes(hub: Arc<Hub>) -> Router {
         .route("/users/@me", get(me))
         .route("/applications/@me", get(application))
         .route("/oauth2/applications/@me", get(application))
+        .merge(crate::resources::routes())
         .fallback(not_found)
         .with_state(Arc::clone(&hub));
     let versions = Router::new().nest("/api/v10", api.clone()).nest("/api/v9", api.clone()).nest("/api", api);
@@ -40,19 +41,29 @@ async fn record(State(hub): State<Arc<Hub>>, request: Request, next: Next) -> Re
     response
 }
 
-fn authorised(hub: &Hub, headers: &HeaderMap) -> Result<(), Response> {
+/// Whether the request carries the bot's token.
+pub(crate) fn authorised(hub: &Hub, headers: &HeaderMap) -> Result<(), Unauthorised> {
     let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if value.starts_with("Bot ") && hub.accepts(value) {
         return Ok(());
     }
-    Err((StatusCode::UNAUTHORIZED, Json(json!({"message": "401: Unauthorized", "code": 0}))).into_response())
+    Err(Unauthorised)
+}
+
+/// No token or a wrong one.
+pub(crate) struct Unauthorised;
+
+impl IntoResponse for Unauthorised {
+    fn into_response(self) -> Response {
+        (StatusCode::UNAUTHORIZED, Json(json!({"message": "401: Unauthorized", "code": 0}))).into_response()
+    }
 }
 
 async fn gateway(State(hub): State<Arc<Hub>>) -> Json<Value> {
     Json(json!({"url": hub.gateway_url}))
 }
 
-async fn gateway_bot(State(hub): State<Arc<Hub>>, headers: HeaderMap) -> Result<Json<Value>, Response> {
+async fn gateway_bot(State(hub): State<Arc<Hub>>, headers: HeaderMap) -> Result<Json<Value>, Unauthorised> {
     authorised(&hub, &headers)?;
     let limits = hub.limits();
     Ok(Json(json!({"url": hub.gateway_url, "shards": limits.shards, "session_start_limit": {
@@ -60,12 +71,12 @@ async fn gateway_bot(State(hub): State<Arc<Hub>>, headers: HeaderMap) -> Result<
         "max_concurrency": limits.max_concurrency}})))
 }
 
-async fn me(State(hub): State<Arc<Hub>>, headers: HeaderMap) -> Result<Json<Value>, Response> {
+async fn me(State(hub): State<Arc<Hub>>, headers: HeaderMap) -> Result<Json<Value>, Unauthorised> {
     authorised(&hub, &headers)?;
     Ok(Json(own_user()))
 }
 
-async fn application(State(hub): State<Arc<Hub>>, headers: HeaderMap) -> Result<Json<Value>, Response> {
+async fn application(State(hub): State<Arc<Hub>>, headers: HeaderMap) -> Result<Json<Value>, Unauthorised> {
     authorised(&hub, &headers)?;
     let id = BOT_USER.to_string();
     Ok(Json(json!({"id": id, "name": "simulated", "icon": null, "description": "", "bot_public": true,

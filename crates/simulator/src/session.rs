@@ -214,11 +214,6 @@ impl Session {
         let state = lock(&self.state);
         (state.owner.is_some(), state.sequence, state.resumes, state.ring.len())
     }
-
-    /// The connection that owns the session.
-    pub(crate) fn owner(&self) -> Option<u64> {
-        lock(&self.state).owner
-    }
 }
 
 impl State {

@@ -102,8 +102,9 @@ impl Default for WorldSpec {
 
 /// All guilds and what traffic has done to them.
 pub(crate) struct World {
-    pub(crate) spec: WorldSpec,
     tree: Value,
+    /// Status and start time of voice channels, which GUILD_CREATE doesn't show.
+    pub(crate) voice_info: HashMap<String, Value>,
     templates: HashMap<View, Arc<Template>>,
     /// Guilds that differ from the template, by id.
     changed: BTreeMap<u64, Value>,
@@ -125,7 +126,7 @@ impl World {
             unavailable: BTreeSet::new(),
             last_messages: HashMap::new(),
             sent: BTreeMap::new(),
-            spec,
+            voice_info: HashMap::new(),
         }
     }
 
@@ -175,6 +176,18 @@ impl World {
             self.changed.insert(guild, serde_json::from_slice(&text).ok()?);
         }
         self.changed.get_mut(&guild)
+    }
+
+    /// The guild that a channel or thread is in.
+    pub(crate) fn guild_of_channel(&self, channel: u64) -> Option<u64> {
+        let id = channel.to_string();
+        let has = |tree: &Value| {
+            let lists = [&tree["channels"], &tree["threads"]];
+            lists.into_iter().filter_map(Value::as_array).flatten().any(|item| item["id"] == id.as_str())
+        };
+        let template = guild_id(u32::try_from(channel / 100_000_000 % 100_000_000).unwrap_or(u32::MAX));
+        let changed = self.changed.iter().find(|(_, tree)| has(tree)).map(|(guild, _)| *guild);
+        changed.or_else(|| self.listed.contains(&template).then_some(template))
     }
 
     /// The bot joined the guild, or it is available again, or it is replaced as a whole.

@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 //! A client's life: hello, identify, events, heartbeats, resume.
-mod client;
-
 use std::time::Duration;
 
-use client::{Client, Got, identify};
+use crate::client::{Client, Got, identify};
 use holdfast_simulator::{Cut, Fault, FaultKind, Limits, Options, Simulator, Traffic, Trim, guild_id};
 use serde_json::json;
 

@@ -64,6 +64,10 @@ impl Client {
         self.socket.send(Message::text(payload.to_string())).await.unwrap();
     }
 
+    pub(crate) async fn send_text(&mut self, text: &str) {
+        self.socket.send(Message::text(text.to_owned())).await.unwrap();
+    }
+
     pub(crate) async fn next(&mut self) -> Got {
         let next =
             tokio::time::timeout(Duration::from_secs(20), self.socket.next()).await.expect("20 s of silence");
