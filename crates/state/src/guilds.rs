@@ -185,8 +185,8 @@ impl Guilds {
             self.skipped += 1;
             return Applied::Skipped;
         }
-        let Ok(fields) = Fields::parse(d) else { return self.malformed() };
-        if json::is_true(fields.get("unavailable")) {
+        let Some(unavailable) = unavailable(d, guild) else { return self.malformed() };
+        if unavailable {
             return self.insert(guild, Record { position, ..Record::default() });
         }
         match base::split(d, self.context.kept, self.context.own_user, self.options.level) {
@@ -207,8 +207,8 @@ impl Guilds {
             self.skipped += 1;
             return Applied::Skipped;
         }
-        let Ok(fields) = Fields::parse(d) else { return self.malformed() };
-        if json::is_true(fields.get("unavailable")) {
+        let Some(unavailable) = unavailable(d, guild) else { return self.malformed() };
+        if unavailable {
             return self.insert(guild, Record { position, ..Record::default() });
         }
         self.remove(guild, position);
@@ -381,4 +381,10 @@ impl Guilds {
     pub fn keeps_members(&self) -> bool {
         self.context.kept.has(Section::Members)
     }
+}
+
+/// Whether the guild object says that it is unavailable; `None` if it isn't an object of this guild.
+fn unavailable(d: &[u8], guild: u64) -> Option<bool> {
+    let fields = Fields::parse(d).ok().filter(|fields| fields.snowflake("id") == Some(guild))?;
+    Some(json::is_true(fields.get("unavailable")))
 }

@@ -154,7 +154,7 @@ pub(crate) fn traits(section: Section, entity: &str) -> Traits {
             known.roles.is_some_and(|roles| !is_empty_array(roles.get()))
                 || known.nick.is_some_and(|nick| nick.get() != "null")
         }
-        Section::Presences => known.status.is_none_or(|status| status.get() != "\"offline\""),
+        Section::Presences => known.status.is_none_or(|status| !is_text(status.get(), "offline")),
         _ => false,
     };
     let Some((raw, id)) = raw.and_then(|raw| Some((raw, snowflake(raw)?))) else {
@@ -170,6 +170,15 @@ fn inner_id(user: &str) -> Option<&str> {
 
 fn is_empty_array(raw: &str) -> bool {
     raw.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).is_some_and(|inner| inner.trim().is_empty())
+}
+
+/// Whether a raw value is this string, however it is escaped.
+pub(crate) fn is_text(raw: &str, text: &str) -> bool {
+    match raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+        Some(inner) if !inner.contains('\\') => inner == text,
+        Some(_) => serde_json::from_str::<String>(raw).is_ok_and(|value| value == text),
+        None => false,
+    }
 }
 
 /// Whether a raw value is `true`.

@@ -113,7 +113,8 @@ pub(super) fn sync_threads(record: &mut Record, context: Context, d: &[u8]) -> R
         }
     }
     let mut threads = Vec::new();
-    for thread in json::elements(fields.get("threads").unwrap_or("[]").as_bytes())? {
+    let raw = fields.get("threads").ok_or_else(|| missing("threads"))?;
+    for thread in json::elements(raw.as_bytes())? {
         let fields = Fields::parse(thread.as_bytes())?;
         threads.push((required(&fields, "id")?, fields));
     }

@@ -12,6 +12,7 @@ use crate::section::Section;
 /// GUILD_UPDATE is a guild object without the extra fields of GUILD_CREATE: what it has is newer, the rest stays.
 pub(super) fn update(record: &mut Record, context: Context, d: &[u8]) -> Result<Outcome, Error> {
     let mut fields = Fields::parse(d)?;
+    fields.remove("id");
     let mut lists = Vec::new();
     for section in Section::ALL {
         if let Some(raw) = fields.remove(section.name()).filter(|raw| !json::is_null(Some(raw))) {

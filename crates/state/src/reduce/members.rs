@@ -89,7 +89,7 @@ pub(super) fn presence(record: &mut Record, d: &[u8]) -> Result<Outcome, Error> 
 
 /// Who goes offline is no longer listed: no presence means offline.
 fn put_presence(record: &mut Record, id: u64, fields: &Fields<'_>) {
-    if fields.get("status") == Some("\"offline\"") {
+    if fields.get("status").is_some_and(|status| json::is_text(status, "offline")) {
         record.changes.gone(Section::Presences, id);
     } else {
         let fields = patch::as_stored(Section::Presences, fields);
