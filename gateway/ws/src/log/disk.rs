@@ -4,7 +4,7 @@
 //! The index is locked for moments only, never across a call to the file system.
 
 use std::fs::File;
-use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -171,11 +171,8 @@ enum Source {
 }
 
 impl DiskRead {
-    pub(super) fn of_disk(disk: &Arc<Disk>, after: Position) -> Option<DiskRead> {
-        match disk.find(after + 1) {
-            Found::Here(_) => Some(DiskRead { after, source: Source::Disk(Arc::clone(disk)) }),
-            Found::Missing(_) => None,
-        }
+    pub(super) fn of_disk(disk: &Arc<Disk>, after: Position) -> DiskRead {
+        DiskRead { after, source: Source::Disk(Arc::clone(disk)) }
     }
 
     pub(super) fn of_batch(batch: &Arc<Batch>, after: Position) -> DiskRead {
@@ -194,52 +191,48 @@ impl DiskRead {
             Source::InFlight(batch) => return Ok(from(&batch.run, next)),
             Source::Disk(disk) => disk,
         };
-        let Found::Here(place) = disk.find(next) else {
-            return Ok(OwnedRun::empty(StreamId::from_number(0)));
-        };
-        let file = match File::open(&place.path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                if disk.find(next) == Found::Here(place.clone()) {
-                    disk.add_damage(next, place.last);
-                }
-                return Ok(OwnedRun::empty(StreamId::from_number(0)));
+        let nothing = OwnedRun::empty(StreamId::from_number(0));
+        let Found::Here(place) = disk.find(next) else { return Ok(nothing) };
+        let read = File::open(&place.path).and_then(|file| read_batches(file, &place, next, max_bytes));
+        let lost_to = match read {
+            Ok(Ok(run)) => return Ok(run),
+            Ok(Err(lost_to)) => lost_to,
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::UnexpectedEof) => {
+                place.last
             }
             Err(error) => return Err(error),
         };
-        read_batches(disk, file, &place, next, max_bytes)
+        // Unless retention has removed it in this moment, the file isn't what it was when it was written.
+        if disk.find(next) == Found::Here(place) {
+            disk.add_damage(next, lost_to);
+        }
+        Ok(nothing)
     }
 }
 
+/// Reads from `next` on. The inner error: the damage begins there and ends at this position.
 fn read_batches(
-    disk: &Disk,
     mut file: File,
     place: &Place,
-    next: Position,
+    mut next: Position,
     max_bytes: usize,
-) -> io::Result<OwnedRun> {
+) -> io::Result<Result<OwnedRun, Position>> {
     let mut out: Option<OwnedRun> = None;
-    let mut next = next;
     let mut offset = place.offset;
+    let mut lost_to = place.last;
     while offset + BATCH_HEADER as u64 <= place.end {
         let mut header = [0; BATCH_HEADER];
         file.seek(SeekFrom::Start(offset))?;
         file.read_exact(&mut header)?;
-        let Some(header) = format::batch_header(&header).filter(|h| offset + h.len() <= place.end) else {
-            // Behind a part that recovery left out there is a mark of its own.
-            if out.is_none() {
-                disk.add_damage(next, place.last);
-            }
-            break;
-        };
+        // Behind a part that recovery left out there is a mark of its own: nothing is searched for here.
+        let whole = format::batch_header(&header).filter(|header| offset + header.len() <= place.end);
+        let Some(header) = whole else { break };
         offset += header.len();
         if header.last() < next {
             continue;
         }
         if header.first > next {
-            if out.is_none() {
-                disk.add_damage(next, header.first - 1);
-            }
+            lost_to = header.first - 1;
             break;
         }
         let full = out.as_ref().is_some_and(|out| {
@@ -251,7 +244,7 @@ fn read_batches(
         let mut body = vec![0; header.body_len()];
         file.read_exact(&mut body)?;
         let Ok(run) = format::batch(&header, &body) else {
-            disk.add_damage(header.first, header.last());
+            lost_to = header.last();
             break;
         };
         match &mut out {
@@ -260,7 +253,7 @@ fn read_batches(
         }
         next = header.last() + 1;
     }
-    Ok(out.unwrap_or_else(|| OwnedRun::empty(StreamId::from_number(0))))
+    Ok(out.ok_or(lost_to))
 }
 
 /// The part of a run from a position on.

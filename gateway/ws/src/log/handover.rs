@@ -239,9 +239,7 @@ impl Handover {
             return Read::Disk(DiskRead::of_batch(batch, after));
         }
         let on_disk = match self.disk.find(next) {
-            Found::Here(_) => {
-                return DiskRead::of_disk(&self.disk, after).map_or(Read::Gone { oldest }, Read::Disk);
-            }
+            Found::Here(_) => return Read::Disk(DiskRead::of_disk(&self.disk, after)),
             Found::Missing(next) => next,
         };
         let in_flight = self.in_flight.iter().map(|batch| batch.first).find(|first| *first > next);

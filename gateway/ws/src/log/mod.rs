@@ -358,13 +358,12 @@ impl Log {
         };
         let mut cursor = after;
         while cursor < self.last {
-            let Some(read) = DiskRead::of_disk(&disk, cursor) else {
+            let owned = DiskRead::of_disk(&disk, cursor).read(1 << 20)?;
+            if owned.metas.is_empty() {
                 // A hole: the ring holds no gaps, so what is in front of it stays on disk.
                 self.ring.clear();
                 cursor = disk.next_readable(cursor + 1).map_or(self.last, |next| next - 1);
-                continue;
-            };
-            let owned = read.read(1 << 20)?;
+            }
             for (index, meta) in owned.metas.iter().enumerate() {
                 self.ring.load(meta, owned.as_run().frame(index), owned.stream, self.settings.memory_bytes);
                 cursor = meta.position;

@@ -8,6 +8,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::batch::Batch;
@@ -30,7 +31,7 @@ struct Active {
 
 impl Appender {
     /// Writes a batch behind what is there, in a new segment where the last one is full. Returns its length.
-    pub(super) fn append(&mut self, disk: &Disk, batch: &Batch) -> io::Result<u64> {
+    pub(super) fn append(&mut self, disk: &Disk, batch: &Batch, syncer: &Syncer) -> io::Result<u64> {
         format::write_batch(batch, &mut self.descriptions);
         let len = (self.descriptions.len() + batch.run.bytes.len()) as u64;
         let limit = disk.settings.segment_bytes();
@@ -38,8 +39,9 @@ impl Appender {
             self.active = reopen(disk)?;
         }
         if self.active.as_ref().is_some_and(|a| a.bytes > SEGMENT_HEADER as u64 && a.bytes + len > limit) {
-            self.sync()?;
-            self.active = None;
+            if let Some(full) = self.active.take() {
+                syncer.sync(full.file);
+            }
             remove(disk, limit.max(len));
         }
         let active = match &mut self.active {
@@ -59,9 +61,37 @@ impl Appender {
         Ok(len)
     }
 
-    /// Brings what was written to the storage itself.
+    /// Brings what was written last to the storage itself.
     pub(super) fn sync(&mut self) -> io::Result<()> {
         self.active.as_ref().map_or(Ok(()), |active| active.file.sync_data())
+    }
+}
+
+/// Syncs full segments on a thread of its own: on a busy disk that takes long, and batches must not wait for it.
+#[derive(Debug)]
+pub(super) struct Syncer {
+    files: SyncSender<File>,
+}
+
+impl Syncer {
+    /// Files that may wait: a disk that is further behind than that has enough to do.
+    const WAITING: usize = 8;
+
+    pub(super) fn start() -> io::Result<Syncer> {
+        let (files, full) = sync_channel::<File>(Self::WAITING);
+        std::thread::Builder::new().name("log-sync".to_owned()).spawn(move || {
+            for file in full {
+                if let Err(error) = file.sync_data() {
+                    tracing::warn!(%error, "a full segment of the log was not synced");
+                }
+            }
+        })?;
+        Ok(Syncer { files })
+    }
+
+    fn sync(&self, file: File) {
+        // When too many wait, this one is left to the system, which writes it within seconds anyway.
+        let _ = self.files.try_send(file);
     }
 }
 

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use super::WriterSettings;
 use super::batch::Batch;
 use super::disk::Disk;
-use super::segment::{self, Appender};
+use super::segment::{self, Appender, Syncer};
 
 /// A handle on the writer's thread; clones are handles on the same.
 #[derive(Clone, Debug)]
@@ -75,7 +75,8 @@ impl Writer {
     pub fn start(settings: WriterSettings) -> io::Result<Writer> {
         let (sender, receiver) = sync_channel(settings.queue.max(1));
         let counters = Arc::new(Counters::default());
-        let thread = Thread { shards: HashMap::new(), counters: Arc::clone(&counters) };
+        let thread =
+            Thread { shards: HashMap::new(), counters: Arc::clone(&counters), syncer: Syncer::start()? };
         std::thread::Builder::new()
             .name("log-writer".to_owned())
             .spawn(move || thread.run(&receiver, settings.housekeeping))?;
@@ -127,6 +128,7 @@ impl Writer {
 struct Thread {
     shards: HashMap<PathBuf, Shard>,
     counters: Arc<Counters>,
+    syncer: Syncer,
 }
 
 struct Shard {
@@ -170,7 +172,7 @@ impl Thread {
         if batch.attempt <= shard.disk.failed_attempt() {
             return;
         }
-        match shard.appender.append(&shard.disk, batch) {
+        match shard.appender.append(&shard.disk, batch, &self.syncer) {
             Ok(bytes) => {
                 self.counters.batches.fetch_add(1, Ordering::Relaxed);
                 self.counters.bytes.fetch_add(bytes, Ordering::Relaxed);
