@@ -44,7 +44,7 @@ story(
   },
 );
 
-const BARE = '@discordjs/ws, none';
+const BARE = '@discordjs/ws, native zlib';
 
 story(
   'what a client sees of a guild is what Discord says, field by field',
@@ -54,6 +54,7 @@ story(
       const behind = await stage.readyBot(BARE);
       const beside = stage.bot(BARE, { rest: stage.simulator.urls.api.replace(/\/v10$/, '') });
       stage.straight.add(beside);
+      await stage.identifyAllowed({ straight: true });
       await beside.start().ready();
       assert.deepEqual(sorted(await behind.ask('guilds')), sorted(await beside.ask('guilds')));
       const ready = (bot) => bot.of('welcome').toSorted((a, b) => a.shard - b.shard).map(({ d }) => rest(d));
