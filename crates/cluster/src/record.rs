@@ -23,7 +23,8 @@ pub struct SessionRecord {
     /// Discord's latest sequence when the record was written; the log usually knows a later one.
     #[serde(default)]
     pub sequence: Option<u64>,
-    /// The log's last position when the record was written.
+    /// Highest position that the log had on disk when the record was written. Never one that it only had in
+    /// memory: positions are not given below this one again, and a crash must leave those free for the replay.
     pub position: u64,
     /// Every guild's state is saved up to here: what follows in the log is applied again.
     #[serde(default)]
