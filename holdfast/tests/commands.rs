@@ -21,7 +21,8 @@ fn everything_that_is_wrong_is_said_at_once_and_the_code_is_2() {
         let output = folder.run(&[command]);
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{command}: {said}");
-        for part in ["discord.token: missing", "did you mean `compression`?", "ws.listen: expected", "line 4"] {
+        for part in ["discord.token: missing", "did you mean `compression`?", "ws.listen: expected", "line 4"]
+        {
             assert!(said.contains(part), "{command}: {part} in {said}");
         }
     }
@@ -48,7 +49,10 @@ fn up_simulate_needs_nothing_and_ends_with_0_on_sigterm() {
     assert!(get(&admin, "/metrics").contains("holdfast_ws_events_total"));
     assert!(get(&admin, "/shard-count").ends_with("\r\n\r\n2"));
     let front = holdfast.address("ws");
-    assert!(!get(&front, "/metrics").contains("holdfast_ws_events_total"), "not on this listener unless told");
+    assert!(
+        !get(&front, "/metrics").contains("holdfast_ws_events_total"),
+        "not on this listener unless told"
+    );
     assert_eq!(holdfast.terminate(), Some(0));
 }
 
@@ -67,7 +71,10 @@ async fn a_config_json_starts_the_service_with_everything_on_one_port() {
     until("the shard is live", || get(&front, "/readyz").starts_with("HTTP/1.1 200"));
     assert!(get(&front, "/shard-count").ends_with("\r\n\r\n1"));
     let metrics = get(&front, "/metrics");
-    assert!(metrics.contains("gateway_shard_events{") && metrics.contains("holdfast_ws_events_total{"), "{metrics}");
+    assert!(
+        metrics.contains("gateway_shard_events{") && metrics.contains("holdfast_ws_events_total{"),
+        "{metrics}"
+    );
     assert_eq!(holdfast.terminate(), Some(0));
     let log = holdfast.log();
     assert_eq!(log.matches("backpressure").count(), 1, "warned about once: {log}");
@@ -91,7 +98,8 @@ async fn a_port_in_use_is_an_error_that_names_the_setting() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = taken.local_addr().expect("bound");
     let folder = Folder::against(&discord, "sim-token", "");
-    let output = folder.command(&["up"]).env("HOLDFAST__WS__LISTEN", address.to_string()).output().expect("runs");
+    let output =
+        folder.command(&["up"]).env("HOLDFAST__WS__LISTEN", address.to_string()).output().expect("runs");
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("ws.listen") && said.contains("another process"), "{said}");
@@ -103,7 +111,9 @@ async fn doctor_finds_a_healthy_set_up_healthy_and_an_empty_budget_broken() {
     let output = Folder::against(&healthy, "sim-token", "").run(&["doctor"]);
     let said = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{said}");
-    for check in ["settings", "token", "gateway", "shards", "identify budget", "intents", "ws.listen", "ws.state_dir"] {
+    for check in
+        ["settings", "token", "gateway", "shards", "identify budget", "intents", "ws.listen", "ws.state_dir"]
+    {
         assert!(said.contains(check), "{check} in {said}");
     }
     let spent = discord(Limits { identifies_remaining: 0, ..Limits::default() }).await;

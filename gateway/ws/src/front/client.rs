@@ -293,7 +293,7 @@ fn identify_with(pump: &mut Pump, about: &About, identify: Identify) {
     pump.shard = identify.shard;
     pump.client = Some(Identified {
         connection: about.number,
-        identity: identity(&identify.token, name.as_deref()),
+        identity: identity(&identify.token),
         name,
         intents: identify.intents,
     });
@@ -307,7 +307,7 @@ fn identify_with(pump: &mut Pump, about: &About, identify: Identify) {
 
 /// False: this can't be resumed.
 fn resume_with(pump: &mut Pump, about: &About, resume: Resume) -> bool {
-    let identity = identity(&resume.token, about.query.name.as_deref());
+    let identity = identity(&resume.token);
     let hub = Arc::clone(&pump.hub);
     let mut core = hub.core();
     let (reach, epoch) = (core.reach(), core.epoch);

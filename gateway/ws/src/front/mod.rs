@@ -136,7 +136,9 @@ impl Front {
         self.metrics.client_identifies.inc();
         let confirmed = self.settings.catch_up_from == CatchUpFrom::Confirmed;
         let (epoch, now_ms) = (core.epoch, unix_ms());
-        core.sessions.identify(client, at, epoch, confirmed, now_ms)
+        let begun = core.sessions.identify(client, at, epoch, confirmed, now_ms);
+        core.save_clients();
+        begun
     }
 
     /// Gives a client the credentials of the bot's voice connections again; stale ones are asked for anew.

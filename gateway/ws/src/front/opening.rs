@@ -89,10 +89,10 @@ fn before_identify(op: u64) -> Refused {
     }
 }
 
-/// Who a client is, for taking over its dead session: its credential (hashed) and its name.
-pub(crate) fn identity(token: &Secret, name: Option<&str>) -> String {
+/// Who a client is, for resuming and for taking over its dead session: its credential, hashed.
+pub(crate) fn identity(token: &Secret) -> String {
     use sha2::{Digest, Sha256};
     let digest = Sha256::digest(token.expose().as_bytes());
     let credential = digest.iter().take(8).fold(0_u64, |all, byte| all << 8 | u64::from(*byte));
-    format!("{credential:016x}/{}", name.unwrap_or_default())
+    format!("{credential:016x}")
 }

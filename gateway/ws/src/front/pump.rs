@@ -200,8 +200,8 @@ impl Pump {
             if let Some(session) = core.sessions.held(&self.session, self.connection) {
                 session.complete = true;
                 session.written = at;
-                session.confirmed = session.confirmed.min(at);
             }
+            core.save_clients();
             self.source = Source::Live;
             return Refill::Filled;
         }

@@ -6,6 +6,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
+use holdfast_cluster::ShardStore;
 use holdfast_discord::{EventKind, Header};
 use holdfast_state::{Guilds, Snapshot};
 
@@ -30,6 +31,7 @@ pub(crate) struct Core {
     /// The gap that the current epoch began with.
     pub(crate) gap: Option<Gap>,
     pub(crate) sessions: Sessions,
+    store: ShardStore,
     pub(crate) members: MemberRequests,
     pub(crate) voice: VoiceStates,
     /// Last presence that a client sent (op 3, whole), for the next session.
@@ -50,7 +52,13 @@ pub(crate) struct At {
 }
 
 impl Core {
-    pub(crate) fn new(shard: (u32, u32), log: Log, guilds: Guilds, sessions: Sessions, seed: u64) -> Self {
+    pub(crate) fn new(
+        shard: (u32, u32),
+        log: Log,
+        guilds: Guilds,
+        sessions: Sessions,
+        store: ShardStore,
+    ) -> Self {
         Self {
             shard,
             log,
@@ -59,7 +67,8 @@ impl Core {
             epoch: 0,
             gap: None,
             sessions,
-            members: MemberRequests::new(seed),
+            store,
+            members: MemberRequests::new(fastrand::u64(..)),
             voice: VoiceStates::default(),
             presence: None,
             ready_changed: false,
@@ -138,6 +147,14 @@ impl Core {
     pub(crate) fn at_end(&self) -> Option<At> {
         let ready = Arc::clone(self.ready.as_ref()?);
         Some(At { position: self.log.last(), ready, guilds: self.guilds.snapshot() })
+    }
+
+    /// Stores the client sessions, if they have changed: at once when one begins, so that a crash right after
+    /// it doesn't forget the client. Never waits.
+    pub(crate) fn save_clients(&mut self) {
+        if let Some(records) = self.sessions.records(self.epoch) {
+            self.store.save_clients(&records);
+        }
     }
 
     /// Where clients can read: oldest and last position.

@@ -112,10 +112,7 @@ impl Keeper {
         }
         self.last_round = now;
         self.marks.push_back((now, core.log.last()));
-        let epoch = core.epoch;
-        if let Some(records) = core.sessions.records(epoch) {
-            self.store.save_clients(&records);
-        }
+        core.save_clients();
         self.finish_job(&mut core);
         self.retain(&mut core);
         if core.ready_changed || now.duration_since(self.last_record) >= RECORD_EVERY {
@@ -137,10 +134,7 @@ impl Keeper {
         {
             let mut core = hub.core();
             core.log.flush();
-            let epoch = core.epoch;
-            if let Some(records) = core.sessions.records(epoch) {
-                self.store.save_clients(&records);
-            }
+            core.save_clients();
             self.save_record(&mut core, session);
         }
         if let Some(job) = self.job.take() {

@@ -13,7 +13,7 @@ use crate::log::Position;
 /// A client session, attached to a connection or waiting for its client to come back.
 #[derive(Clone)]
 pub(crate) struct ClientSession {
-    /// Who the client is: credential, and name if it gave one.
+    /// Its credential, hashed.
     pub(crate) identity: String,
     /// Name from the connection's query.
     pub(crate) name: Option<String>,
@@ -99,7 +99,8 @@ impl Sessions {
         let dead = self
             .by_id
             .iter()
-            .filter(|(_, session)| session.attached.is_none() && session.identity == client.identity)
+            .filter(|(_, session)| session.attached.is_none())
+            .filter(|(_, session)| session.identity == client.identity && session.name == client.name)
             .max_by_key(|(_, session)| session.detached_ms)
             .map(|(id, _)| id.clone());
         let since = dead
@@ -349,6 +350,16 @@ mod tests {
         sessions.detach(&id, 1, 1_000);
         assert_eq!(begin(&mut sessions, 2, 40).since, Some(30));
         assert_eq!(begin(&mut sessions, 3, 40).since, None, "the dead one is taken, the other lives");
+    }
+
+    #[test]
+    fn a_name_tells_clients_of_one_credential_apart() {
+        let mut sessions = sessions();
+        let named = |connection, name: &str| Client { name: Some(name.into()), ..client(connection) };
+        let id = sessions.identify(named(1, "a"), 10, 0, false, 0).id;
+        sessions.detach(&id, 1, 1_000);
+        assert_eq!(sessions.identify(named(2, "b"), 40, 0, false, 2_000).since, None);
+        assert_eq!(sessions.identify(named(3, "a"), 40, 0, false, 2_000).since, Some(10));
     }
 
     #[test]

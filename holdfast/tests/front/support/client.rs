@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 //! A client as a careful library is: it notes everything, resumes when told, and can be cut off.
 
-use futures_util::{FutureExt, SinkExt, StreamExt};
+use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_websockets::{ClientBuilder, MaybeTlsStream, Message, WebSocketStream};
@@ -23,8 +23,6 @@ pub(crate) struct Client {
 pub(crate) struct Opened {
     pub(crate) ready: Value,
     pub(crate) guilds: Vec<Value>,
-    /// What came between the guilds and the first live event, in order.
-    pub(crate) hello: Value,
 }
 
 /// How a connection ended.
@@ -52,8 +50,8 @@ impl Client {
     /// Connects and reads HELLO.
     pub(crate) async fn connect(&mut self, url: &str) -> Value {
         let uri = format!("{url}/?v=10&encoding=json").parse().expect("an address");
-        let connecting = ClientBuilder::from_uri(uri).connect();
-        let (socket, _) = within("a WebSocket", connecting).await.expect("the upgrade succeeds");
+        let builder = ClientBuilder::from_uri(uri);
+        let (socket, _) = within("a WebSocket", builder.connect()).await.expect("the upgrade succeeds");
         self.socket = Some(socket);
         let hello = self.next().await.expect("HELLO comes");
         assert_eq!(hello["op"], 10);
@@ -62,7 +60,7 @@ impl Client {
 
     /// Connects, identifies and reads READY and the guilds that it names as available.
     pub(crate) async fn identify(&mut self, url: &str) -> Opened {
-        let hello = self.connect(url).await;
+        self.connect(url).await;
         self.send_identify().await;
         let ready = self.next().await.expect("READY comes");
         assert_eq!(ready["t"], "READY", "{ready}");
@@ -75,7 +73,7 @@ impl Client {
                 guilds.push(payload["d"].clone());
             }
         }
-        Opened { ready, guilds, hello }
+        Opened { ready, guilds }
     }
 
     /// Sends IDENTIFY.
@@ -129,7 +127,10 @@ impl Client {
             }
             let payload: Value = serde_json::from_slice(message.as_payload()).expect("payloads are JSON");
             if let Some(sequence) = payload["s"].as_u64() {
-                assert!(sequence >= self.sequence || self.session.is_empty() || payload["t"] == "READY", "sequences rise");
+                assert!(
+                    sequence >= self.sequence || self.session.is_empty() || payload["t"] == "READY",
+                    "sequences rise"
+                );
                 self.sequence = sequence;
             }
             self.ledger.note(&payload);
@@ -168,11 +169,6 @@ impl Client {
                 return ended;
             }
         }
-    }
-
-    /// Takes in what has come already.
-    pub(crate) fn take_what_is_there(&mut self) {
-        while let Some(Ok(_)) = self.next().now_or_never() {}
     }
 
     /// Drops the connection without a word.

@@ -31,7 +31,8 @@ impl Ledger {
 
     /// Whether the last message of each of these guilds is here.
     pub(crate) fn has_last(&self, sent: &BTreeMap<String, u64>) -> bool {
-        sent.iter().all(|(guild, last)| *last == 0 || self.got.get(guild).is_some_and(|got| got.contains(last)))
+        sent.iter()
+            .all(|(guild, last)| *last == 0 || self.got.get(guild).is_some_and(|got| got.contains(last)))
     }
 
     /// Each of `sent` from `from` on exactly once and in order.

@@ -98,7 +98,8 @@ impl Holdfast {
         let text = self.page("/metrics").await;
         let values = text.lines().filter_map(|line| {
             let rest = line.strip_prefix(name)?;
-            (rest.starts_with(' ') || rest.starts_with('{')).then(|| rest.rsplit(' ').next()?.parse::<f64>().ok())?
+            (rest.starts_with(' ') || rest.starts_with('{'))
+                .then(|| rest.rsplit(' ').next()?.parse::<f64>().ok())?
         });
         values.sum()
     }
