@@ -114,7 +114,7 @@ async fn open(hub: Arc<Hub>, id: u64, tcp: Arc<TcpStream>, by_resume_url: bool) 
     let limits = hub.limits();
     let query = Query::parse(request.uri().query().unwrap_or_default());
     let encoding = if query.encoding.as_deref() == Some("etf") { Encoding::Etf } else { Encoding::Json };
-    let encoder = Encoder::new(encoding, query.compress.as_deref(), limits.zlib_level).ok()?;
+    let encoder = Encoder::new(encoding, query.compress.as_deref(), &limits).ok()?;
     let lasting = lock(&hub.faults).on(None, Instant::now());
     let mut connection = Connection {
         lasting,

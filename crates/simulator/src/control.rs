@@ -12,6 +12,7 @@ use crate::faults::{Cut, Fault, FaultKind};
 use crate::hub::{Command, Hub, lock};
 use crate::limits::Limits;
 use crate::records::{Record, Request, Violation};
+use crate::rest_limits::{Limiter, RestLimits};
 use crate::traffic::{Emit, Generators, Sent, Traffic};
 use crate::view::View;
 use crate::world::{BOT_USER, World, WorldSpec};
@@ -84,6 +85,17 @@ impl Control {
         self.hub.set_limits(limits);
     }
 
+    /// REST's limits in force.
+    #[must_use]
+    pub fn rest_limits(&self) -> RestLimits {
+        lock(&self.hub.rest).limits.clone()
+    }
+
+    /// Other REST limits from now on; all counts start anew.
+    pub fn set_rest_limits(&self, limits: RestLimits) {
+        *lock(&self.hub.rest) = Limiter::new(limits);
+    }
+
     // ── traffic ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     /// Starts a generator; the number names it.
@@ -120,6 +132,20 @@ impl Control {
     /// One event in a guild.
     pub fn emit_in(&self, guild: u64, name: &str, data: Value) {
         self.emit(&Emit { t: name.to_owned(), d: data, shard: None, guild: Some(guild.to_string()) });
+    }
+
+    /// The guild becomes unavailable.
+    pub fn outage(&self, guild: u64) {
+        let data = serde_json::json!({"id": guild.to_string(), "unavailable": true});
+        self.emit_in(guild, "GUILD_DELETE", data);
+    }
+
+    /// The guild is available again: GUILD_CREATE.
+    pub fn recover(&self, guild: u64) {
+        let tree = lock(&self.hub.world).tree(guild).cloned();
+        if let Some(tree) = tree {
+            self.emit_in(guild, "GUILD_CREATE", tree);
+        }
     }
 
     // ── faults ──────────────────────────────────────────────────────────────────────────────────────────────────

@@ -9,6 +9,7 @@ use flate2::{Compress, Compression, FlushCompress};
 use serde_json::Value;
 
 use crate::etf;
+use crate::limits::{Keys, Limits};
 
 /// WebSocket opcodes that a server sends.
 pub(crate) const TEXT: u8 = 1;
@@ -55,6 +56,7 @@ pub(crate) struct Encoder {
     encoding: Encoding,
     transport: Transport,
     level: u32,
+    keys: Keys,
     json: Vec<u8>,
     packed: Vec<u8>,
 }
@@ -66,12 +68,13 @@ impl Encoder {
         compress: Option<&str>,
         level: u32,
     ) -> Result<Self, std::io::Error> {
+        let level = limits.zlib_level;
         let transport = match compress {
             Some("zlib-stream") => Transport::Zlib(Compress::new(Compression::new(level), true)),
             Some("zstd-stream") => Transport::Zstd(zstd::stream::write::Encoder::new(Vec::new(), 1)?),
             _ => Transport::Plain,
         };
-        Ok(Self { encoding, transport, level, json: Vec::new(), packed: Vec::new() })
+        Ok(Self { encoding, transport, level, keys: limits.keys, json: Vec::new(), packed: Vec::new() })
     }
 
     /// Turns payload compression on, unless the transport is compressed already or the encoding is ETF.
@@ -90,7 +93,19 @@ impl Encoder {
     pub(crate) fn dispatch(&mut self, sequence: u64, name: &[u8], data: &[u8], out: &mut Vec<u8>) {
         let mut digits = [0; 20];
         let digits = decimal(sequence, &mut digits);
-        let parts: [&[u8]; 7] = [b"{\"t\":\"", name, b"\",\"s\":", digits, b",\"op\":0,\"d\":", data, b"}"];
+        let parts: [&[u8]; 7] = match self.keys {
+            Keys::Discord => [b"{\"t\":\"", name, b"\",\"s\":", digits, b",\"op\":0,\"d\":", data, b"}"],
+            Keys::DataFirst => [b"{\"op\":0,\"d\":", data, b",\"s\":", digits, b",\"t\":\"", name, b"\"}"],
+            Keys::Spaced => [
+                b"{ \"d\" : ",
+                data,
+                b",\n\t\"t\" : \"",
+                name,
+                b"\", \"op\":\t0 , \"s\" : ",
+                digits,
+                b" }\r\n",
+            ],
+        };
         let len = parts.iter().map(|part| part.len()).sum();
         if self.encoding == Encoding::Json && matches!(self.transport, Transport::Plain) {
             frame_header(out, TEXT, len);
@@ -181,7 +196,7 @@ mod tests {
 
     #[test]
     fn every_message_of_a_zlib_stream_ends_with_the_marker_and_inflates_with_one_context() {
-        let mut encoder = Encoder::new(Encoding::Json, Some("zlib-stream"), 1).unwrap();
+        let mut encoder = Encoder::new(Encoding::Json, Some("zlib-stream"), &Limits::default()).unwrap();
         let mut inflate = flate2::Decompress::new(true);
         for size in [2, 100, 70_000, 5] {
             let payload = format!("\"{}\"", "ab1c".repeat(size));

@@ -30,6 +30,8 @@ pub enum FaultKind {
     FinRst,
     /// Op 7, and FIN after `ms` (default 5,000).
     Op7,
+    /// Op 1: the client has to send a heartbeat at once.
+    HeartbeatRequest,
     /// Op 9 with `resumable` (default false).
     Op9,
     /// A close frame with `code` (default 4000); `resumable: false` ends the session whatever the code.

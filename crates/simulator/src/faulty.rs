@@ -37,6 +37,7 @@ impl Connection {
                 let after = Duration::from_millis(fault.ms.unwrap_or(5_000));
                 self.cut_at = Some((Instant::now() + after, Cut::Fin));
             }
+            FaultKind::HeartbeatRequest => self.send(br#"{"t":null,"s":null,"op":1,"d":null}"#),
             FaultKind::Op9 => {
                 let resumable = fault.resumable.unwrap_or(false);
                 if let Some(session) = self.session.take() {

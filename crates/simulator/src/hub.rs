@@ -17,6 +17,7 @@ use crate::faults::{Fault, Table};
 use crate::intents;
 use crate::limits::{IdentifyGate, Limits};
 use crate::records::{Record, Records, Violation};
+use crate::rest_limits::{Limiter, RestLimits};
 use crate::session::Session;
 use crate::world::{BOT_USER, World};
 
@@ -98,6 +99,7 @@ pub(crate) struct Hub {
     sessions: RwLock<Vec<Arc<Session>>>,
     connections: Mutex<BTreeMap<u64, Attached>>,
     pub(crate) faults: Mutex<Table>,
+    pub(crate) rest: Mutex<Limiter>,
     pub(crate) records: Mutex<Records>,
     pub(crate) marks: Mutex<HashMap<u32, Marks>>,
     pub(crate) whole_requests: Mutex<HashMap<u64, Instant>>,
@@ -125,6 +127,7 @@ impl Hub {
             sessions: RwLock::default(),
             connections: Mutex::default(),
             faults: Mutex::default(),
+            rest: Mutex::new(Limiter::new(RestLimits::default())),
             records: Mutex::default(),
             marks: Mutex::default(),
             whole_requests: Mutex::default(),

@@ -3,6 +3,7 @@
 //!
 //! In: clients, and wishes of a test (a world, traffic, faults). Out: what Discord would send, and a record of
 //! everything that clients did. It shares no encoder with the services that it tests.
+mod chatter;
 mod clock;
 mod commands;
 mod connection;
@@ -24,7 +25,9 @@ mod records;
 mod requests;
 mod resources;
 mod rest;
+mod rest_limits;
 mod routes;
+mod scenario;
 mod session;
 mod simulator;
 mod socket;
@@ -35,8 +38,10 @@ mod world;
 
 pub use control::{Control, TimedOut};
 pub use faults::{Cut, Fault, FaultKind};
-pub use limits::{Limits, Trim};
+pub use limits::{Keys, Limits, Trim};
 pub use records::{Record, Request, Violation};
+pub use rest_limits::{Bucket, Refill, RestLimits, SubLimit};
+pub use scenario::{Scenario, Step, StepError, Wish};
 pub use simulator::{Options, Simulator, StartError};
 pub use traffic::{Emit, Sent, Traffic, TrafficKind};
 pub use world::{BOT_USER, WorldSpec, guild_id};

@@ -20,6 +20,19 @@ pub enum Trim {
     Heartbeat,
 }
 
+/// How the keys of a dispatch are written: JSON gives their order no meaning.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Keys {
+    /// `t`, `s`, `op`, `d`, without spaces, as Discord does today.
+    #[default]
+    Discord,
+    /// `op`, `d`, `s`, `t`.
+    DataFirst,
+    /// `d`, `t`, `op`, `s`, with spaces and line breaks.
+    Spaced,
+}
+
 /// Limits and knobs of the simulated Discord. Defaults are Discord's where it documents them.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -59,6 +72,8 @@ pub struct Limits {
     pub strip_content: bool,
     /// Level of zlib-stream and payload compression.
     pub zlib_level: u32,
+    /// Form of dispatches on connections that open from now on.
+    pub keys: Keys,
 }
 
 impl Default for Limits {
@@ -82,6 +97,7 @@ impl Default for Limits {
             members_request_seconds: 30.0,
             strip_content: false,
             zlib_level: 1,
+            keys: Keys::Discord,
         }
     }
 }

@@ -5,8 +5,9 @@
 use std::io::Write as _;
 use std::net::IpAddr;
 
+use anyhow::Context as _;
 use clap::Parser;
-use holdfast_simulator::{Limits, Options, Simulator, WorldSpec};
+use holdfast_simulator::{Limits, Options, Scenario, Simulator, StepError, WorldSpec};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// A simulated Discord: gateway, REST and control routes.
@@ -46,12 +47,22 @@ struct Flags {
     /// The whole world as JSON, in the form of POST /control/world; wins over the counts above.
     #[arg(long)]
     world: Option<String>,
+    /// A scenario: a JSON file with a world, limits and steps; wins over all of the above.
+    #[arg(long)]
+    scenario: Option<std::path::PathBuf>,
     /// Limits as JSON, in the form of POST /control/limits.
     #[arg(long)]
     limits: Option<String>,
 }
 
 impl Flags {
+    fn scenario(&self) -> anyhow::Result<Option<Scenario>> {
+        let Some(path) = &self.scenario else { return Ok(None) };
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        serde_json::from_str(&text).map(Some).with_context(|| format!("{} is no scenario", path.display()))
+    }
+
     fn options(self) -> anyhow::Result<Options> {
         let counts = WorldSpec {
             guilds: self.guilds,
@@ -77,18 +88,37 @@ impl Flags {
     }
 }
 
+/// Plays the scenario and then leaves the simulator running; ends only with the scenario's error.
+async fn played(play: impl Future<Output = Result<(), StepError>>) -> anyhow::Result<()> {
+    play.await?;
+    std::future::pending().await
+}
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::WARN).init();
-    let simulator = Simulator::start(Flags::parse().options()?).await?;
+    let flags = Flags::parse();
+    let scenario = flags.scenario()?;
+    let mut options = flags.options()?;
+    if let Some(Scenario { world, limits, .. }) = &scenario {
+        (options.world, options.limits) = (world.clone(), limits.clone());
+    }
+    let simulator = Simulator::start(options).await?;
     let urls = serde_json::json!({"gateway": simulator.gateway_url(), "resume": simulator.resume_url(),
         "api": simulator.api_url(), "control": simulator.control_url()});
     writeln!(std::io::stdout(), "{urls}")?;
     std::io::stdout().flush()?;
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let play = async {
+        match &scenario {
+            Some(scenario) => scenario.play(&simulator).await,
+            None => Ok(()),
+        }
+    };
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
+        never = played(play) => never?,
     }
     simulator.shut_down().await;
     Ok(())

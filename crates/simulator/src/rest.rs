@@ -1,20 +1,26 @@
 // SPDX-License-Identifier: AGPL-3.0-only
-//! The part of Discord's REST API that a gateway client needs.
+//! Discord's REST API: limits for every route, answers for those that a gateway client needs.
 //!
 //! In: HTTP requests under `/api/v10`. Out: answers in Discord's form; every request is recorded.
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
-use axum::response::{IntoResponse, Json, Response};
+use axum::response::{Html, IntoResponse, Json, Response};
 use axum::routing::get;
 use serde_json::{Value, json};
 
+use crate::clock::unix;
 use crate::hub::{Hub, lock};
 use crate::records::Request as Recorded;
+use crate::rest_limits::{self, Told, Verdict};
 use crate::world::BOT_USER;
+
+/// Larger bodies are taken as empty.
+const MAX_BODY: usize = 26 << 20;
 
 /// The routes, with and without a version in the path as libraries differ.
 pub(crate) fn routes(hub: Arc<Hub>) -> Router {
@@ -25,19 +31,89 @@ pub(crate) fn routes(hub: Arc<Hub>) -> Router {
         .route("/applications/@me", get(application))
         .route("/oauth2/applications/@me", get(application))
         .merge(crate::resources::routes())
-        .fallback(not_found)
+        .fallback(other)
+        .method_not_allowed_fallback(other)
         .with_state(Arc::clone(&hub));
     let versions = Router::new().nest("/api/v10", api.clone()).nest("/api/v9", api.clone()).nest("/api", api);
-    versions.layer(from_fn_with_state(hub, record))
+    versions.layer(from_fn_with_state(hub, limited))
 }
 
-async fn record(State(hub): State<Arc<Hub>>, request: Request, next: Next) -> Response {
-    let method = request.method().to_string();
-    let path = request.uri().to_string();
-    let response = next.run(request).await;
+/// Judges the request by the limits, answers it or passes it on, and records it.
+async fn limited(State(hub): State<Arc<Hub>>, request: Request, next: Next) -> Response {
+    let (method, whole) = (request.method().to_string(), request.uri().to_string());
+    let path =
+        request.uri().path().trim_start_matches("/api").trim_start_matches("/v10").trim_start_matches("/v9");
+    let found = rest_limits::route(&method, path);
+    let (parts, body) = request.into_parts();
+    let body = axum::body::to_bytes(body, MAX_BODY).await.unwrap_or_default();
+    let verdict = match &found {
+        Some((route, resource)) => {
+            let json = serde_json::from_slice(&body).unwrap_or(Value::Null);
+            lock(&hub.rest).judge(route, resource, &json, Instant::now())
+        }
+        None => Verdict::Pass(None),
+    };
+    let shared = matches!(&verdict, Verdict::Limited { scope: "shared", .. });
+    let banned = matches!(&verdict, Verdict::Banned(_));
+    let response = match verdict {
+        Verdict::Pass(told) => {
+            told_by(next.run(Request::from_parts(parts, body.into())).await, told.as_ref())
+        }
+        Verdict::Limited { retry_after, scope, told } => too_many(retry_after, scope, told.as_ref()),
+        Verdict::Banned(seconds) => ban_page(seconds),
+    };
     let status = response.status().as_u16();
-    lock(&hub.records).requests.push(Recorded { at_ms: hub.at_ms(), method, path, status });
+    if matches!(status, 401 | 403 | 429) && !shared && !banned {
+        lock(&hub.rest).note_invalid(Instant::now());
+    }
+    lock(&hub.records).requests.push(Recorded { at_ms: hub.at_ms(), method, path: whole, status });
     hub.changed();
+    response
+}
+
+/// Adds the bucket's headers (topics/rate-limits, "Header Format").
+fn told_by(mut response: Response, told: Option<&Told>) -> Response {
+    let Some(told) = told else { return response };
+    let reset = unix().as_secs_f64() + told.reset_after;
+    for (name, value) in [
+        ("x-ratelimit-limit", told.limit.to_string()),
+        ("x-ratelimit-remaining", told.remaining.to_string()),
+        ("x-ratelimit-reset", format!("{reset:.3}")),
+        ("x-ratelimit-reset-after", format!("{:.3}", told.reset_after)),
+        ("x-ratelimit-bucket", told.hash.clone()),
+    ] {
+        if let Ok(value) = value.parse() {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response.headers_mut().insert(header::VIA, HeaderValue::from_static("1.1 google"));
+    response
+}
+
+fn too_many(retry_after: f64, scope: &'static str, told: Option<&Told>) -> Response {
+    let message =
+        if scope == "shared" { "The resource is being rate limited." } else { "You are being rate limited." };
+    let global = scope == "global";
+    let body = Json(json!({"message": message, "retry_after": retry_after, "global": global}));
+    let mut response = (StatusCode::TOO_MANY_REQUESTS, body).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::VIA, HeaderValue::from_static("1.1 google"));
+    headers.insert("x-ratelimit-scope", HeaderValue::from_static(scope));
+    if global {
+        headers.insert("x-ratelimit-global", HeaderValue::from_static("true"));
+    }
+    if let Ok(seconds) = format!("{}", retry_after.ceil()).parse() {
+        headers.insert(header::RETRY_AFTER, seconds);
+    }
+    told_by(response, told)
+}
+
+/// What stands before Discord answers instead of it: HTML, no `Via`, no limits.
+fn ban_page(seconds: f64) -> Response {
+    let mut response = (StatusCode::TOO_MANY_REQUESTS, Html("error code: 1015")).into_response();
+    if let Ok(seconds) = format!("{}", seconds.ceil()).parse() {
+        response.headers_mut().insert(header::RETRY_AFTER, seconds);
+    }
     response
 }
 
@@ -88,8 +164,20 @@ async fn application(State(hub): State<Arc<Hub>>, headers: HeaderMap) -> Result<
         "role_connections_verification_url": null, "integration_types_config": {"0": {}}})))
 }
 
-async fn not_found() -> (StatusCode, Json<Value>) {
-    (StatusCode::NOT_FOUND, Json(json!({"message": "404: Not Found", "code": 0})))
+/// Routes that Discord has and this simulator gives no meaning get an empty answer, others 404.
+async fn other(State(hub): State<Arc<Hub>>, request: Request) -> Response {
+    let Some((route, _)) = rest_limits::route(request.method().as_str(), request.uri().path()) else {
+        return (StatusCode::NOT_FOUND, Json(json!({"message": "404: Not Found", "code": 0})))
+            .into_response();
+    };
+    let open = route.contains("{webhook_token}") || route.contains("{interaction_token}");
+    if !open && authorised(&hub, request.headers()).is_err() {
+        return Unauthorised.into_response();
+    }
+    match route.split(' ').next() {
+        Some("DELETE" | "PUT") => StatusCode::NO_CONTENT.into_response(),
+        _ => Json(json!({})).into_response(),
+    }
 }
 
 /// The bot's own user, as READY and `/users/@me` show it.

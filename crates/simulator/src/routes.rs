@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::control::Control;
 use crate::faults::Fault;
+use crate::rest_limits::RestLimits;
 use crate::traffic::{Emit, Sent, Traffic};
 use crate::world::WorldSpec;
 
@@ -30,6 +31,10 @@ pub(crate) fn routes(control: Control) -> Router {
         )
         .route("/control/records", get(records).delete(clear_records))
         .route("/control/rest", get(|State(c): State<Control>| async move { Json(c.requests()) }))
+        .route(
+            "/control/rest_limits",
+            post(rest_limits).get(|State(c): State<Control>| async move { Json(c.rest_limits()) }),
+        )
         .route("/control/violations", get(|State(c): State<Control>| async move { Json(c.violations()) }))
         .with_state(control)
 }
@@ -106,6 +111,11 @@ async fn limits(State(control): State<Control>, Json(body): Json<Value>) -> Resu
     let changed = control.limits().changed(&body).map_err(|error| Bad(error.to_string()))?;
     control.set_limits(changed.clone());
     serde_json::to_value(changed).map(Json).map_err(|error| Bad(error.to_string()))
+}
+
+async fn rest_limits(State(control): State<Control>, Json(body): Json<Value>) -> Result<Json<Value>, Bad> {
+    control.set_rest_limits(read::<RestLimits>(body)?);
+    Ok(Json(json!({"ok": true})))
 }
 
 #[derive(Deserialize)]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::client::{Client, Got, identify};
-use holdfast_simulator::{Cut, Fault, FaultKind, Limits, Options, Simulator, Traffic, Trim, guild_id};
+use holdfast_simulator::{Cut, Fault, FaultKind, Keys, Limits, Options, Simulator, Traffic, Trim, guild_id};
 use serde_json::json;
 
 #[tokio::test]
@@ -165,6 +165,56 @@ async fn op_7_and_op_9_and_lasting_faults_do_what_they_say() {
     discord.fault(&Fault::new(0, FaultKind::Op9));
     assert_eq!(client.payload().await["d"], false);
     assert_eq!(client.resume().await.payload().await["op"], 9);
+}
+
+#[tokio::test]
+async fn an_outage_takes_a_guild_away_and_its_end_brings_it_back() {
+    let discord = start(Limits { identify_window_ms: 0, ..Limits::default() }).await;
+    let mut client = Client::ready(&discord, [0, 1]).await;
+    let guild = discord.guilds(0, 1)[2];
+    let whole = discord.guild(guild).unwrap();
+    discord.outage(guild);
+    assert_eq!(client.dispatch("GUILD_DELETE").await, json!({"id": guild.to_string(), "unavailable": true}));
+    let mut meanwhile = Client::connect(discord.gateway_url()).await;
+    meanwhile.send(&identify([0, 1])).await;
+    assert_eq!(meanwhile.take_ready().await, 16, "it is listed as unavailable");
+    for _ in 0..15 {
+        assert_ne!(meanwhile.dispatch("GUILD_CREATE").await["id"], whole["id"]);
+    }
+    discord.recover(guild);
+    assert_eq!(client.dispatch("GUILD_CREATE").await, whole);
+    assert_eq!(meanwhile.dispatch("GUILD_CREATE").await, whole);
+}
+
+#[tokio::test]
+async fn a_client_is_asked_for_a_heartbeat_and_keys_come_in_any_order() {
+    for keys in [Keys::Discord, Keys::DataFirst, Keys::Spaced] {
+        let discord = start(Limits { keys, ..Limits::default() }).await;
+        let mut client = Client::ready(&discord, [0, 1]).await;
+        discord.fault(&Fault::new(0, FaultKind::HeartbeatRequest));
+        assert_eq!(client.payload().await["op"], 1);
+        discord.traffic(Traffic::burst(1));
+        assert!(client.dispatch("MESSAGE_CREATE").await["content"].is_string());
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_costs_bounded_memory_and_gets_all_once_it_does() {
+    let discord = start(Limits { resume_count: 100, ..Limits::default() }).await;
+    let mut client = Client::ready(&discord, [0, 1]).await;
+    discord.traffic(Traffic { bytes: 4_000, ..Traffic::burst(5_000) });
+    discord.finish_traffic().await;
+    for _ in 0..5_000 {
+        client.dispatch("MESSAGE_CREATE").await;
+    }
+    discord.change_limits(|limits| limits.resume_bytes = 1 << 20);
+    discord.traffic(Traffic { bytes: 4_000, ..Traffic::burst(20_000) });
+    discord.finish_traffic().await;
+    assert!(discord.state()["sessions"][0]["buffered"].as_u64().is_none_or(|events| events < 300));
+    discord
+        .wait_until("the slow client's end", |d| d.violations().iter().any(|v| v.kind == "too_slow"))
+        .await
+        .unwrap();
 }
 
 async fn start(limits: Limits) -> Simulator {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 //! Requests about guilds, the world that changes, and the control routes.
 use crate::client::{Client, identify};
-use holdfast_simulator::{Limits, Options, Simulator, Traffic, WorldSpec};
+use holdfast_simulator::{Limits, Options, RestLimits, Simulator, Traffic, WorldSpec};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -184,6 +184,27 @@ async fn a_message_sent_by_rest_is_an_event_and_the_channels_latest() {
     let (status, unknown) =
         http(&discord, "GET", "/api/v10/channels/1", "authorization: Bot sim-token\r\n", "").await;
     assert_eq!((status, &unknown["code"]), (404, &json!(10_003)));
+}
+
+#[tokio::test]
+async fn rest_limits_answer_429_and_then_a_ban_page() {
+    let discord = start(WorldSpec::default(), Limits::default()).await;
+    discord.set_rest_limits(RestLimits {
+        invalid_requests: 3,
+        default_limit: 10,
+        default_seconds: 5.0,
+        ..RestLimits::default()
+    });
+    let token = "authorization: Bot sim-token\r\n";
+    let mut statuses = Vec::new();
+    for _ in 0..12 {
+        statuses.push(http(&discord, "GET", "/api/v10/guilds/1/bans", token, "").await.0);
+    }
+    assert_eq!(statuses, [vec![200; 10], vec![429; 2]].concat());
+    let (_, limited) = http(&discord, "GET", "/api/v10/guilds/1/bans", token, "").await;
+    assert!(limited["retry_after"].as_f64().unwrap() > 3.0 && limited["global"] == false, "{limited}");
+    let (status, page) = http(&discord, "GET", "/api/v10/guilds/2/bans", token, "").await;
+    assert_eq!((status, page), (429, Value::Null), "banned, and not in JSON");
 }
 
 /// One request on a connection of its own.
