@@ -56,6 +56,22 @@ fn up_simulate_needs_nothing_and_ends_with_0_on_sigterm() {
     assert_eq!(holdfast.terminate(), Some(0));
 }
 
+#[test]
+fn the_contract_names_every_metric_and_no_other() {
+    let mut documented = metrics_of_the_contract();
+    let folder = Folder::new();
+    let holdfast = Running::start(&folder, &["up", "--simulate"], "addresses.json");
+    let text = get(&holdfast.address("admin"), "/metrics");
+    let mut registered: Vec<_> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '))
+        .map(|(name, kind)| (name.to_owned(), kind.to_owned()))
+        .collect();
+    documented.sort();
+    registered.sort();
+    assert_eq!(documented, registered);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_config_json_starts_the_service_with_everything_on_one_port() {
     let discord = discord(Limits::default()).await;
@@ -134,6 +150,20 @@ fn the_level_of_the_log_follows_the_file() {
     assert_eq!(holdfast.terminate(), Some(0));
 }
 
+/// Names and types in the tables of docs/contract.md, without those that are planned.
+fn metrics_of_the_contract() -> Vec<(String, String)> {
+    let contract = include_str!("../../docs/contract.md");
+    let (_, metrics) = contract.split_once("\n## Metrics\n").expect("a section on metrics");
+    let rows = metrics.lines().filter(|line| line.starts_with("| `") && !line.contains("*planned*"));
+    let cells = rows.map(|row| row.split('|').map(str::trim).collect::<Vec<_>>());
+    let named = cells.flat_map(|cells| {
+        let names: Vec<_> = cells[1].split(", ").map(|name| name.trim_matches('`').to_owned()).collect();
+        let kind = cells[2].to_owned();
+        names.into_iter().map(move |name| (name, kind.clone()))
+    });
+    named.collect()
+}
+
 /// A folder to run in, with nothing of this machine's settings.
 struct Folder(TempDir);
 
@@ -197,9 +227,8 @@ impl Running {
         let mut running = Self { child, addresses: Value::Null, log };
         let file = folder.path().join(addresses);
         until("the addresses are written", || {
-            if let Ok(Some(status)) = running.child.try_wait() {
-                panic!("ended with {status}: {}", running.log());
-            }
+            let ended = running.child.try_wait().expect("the process is ours");
+            assert_eq!(ended, None, "{}", running.log());
             file.exists()
         });
         let text = std::fs::read_to_string(file).expect("reads");

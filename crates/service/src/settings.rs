@@ -3,6 +3,7 @@
 //! user wrote; each part of the program reads its own [`Section`] and gives defaults and ranges as it reads; every
 //! problem is collected and reported at once, with its key, its origin and the nearest known key.
 
+mod convert;
 mod document;
 mod effective;
 mod quantity;

@@ -59,7 +59,7 @@ impl LogSettings {
 
 /// Stricter than the filter's own parser, which takes a misspelt level for the name of a target.
 fn is_level(text: &str) -> bool {
-    let level = |text: &str| text.parse::<LevelFilter>().is_ok();
+    let level = |text: &str| !text.is_empty() && text.parse::<LevelFilter>().is_ok();
     text.split(',').all(|directive| match directive.trim().rsplit_once('=') {
         Some((target, name)) => !target.is_empty() && level(name),
         None => level(directive.trim()),

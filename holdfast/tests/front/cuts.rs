@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use holdfast_simulator::{Fault, FaultKind, Traffic};
 
-use crate::support::{Client, Holdfast, discord, within};
+use crate::support::{Client, Holdfast, discord, of_shard, within};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn upstream_cut_in_every_way_loses_nothing() {
@@ -110,14 +110,4 @@ async fn a_new_session_is_told_and_the_client_identifies_again() {
     let opened = client.identify(&holdfast.url).await;
     assert_eq!(opened.guilds.len(), 4);
     assert_eq!(holdfast.metric("holdfast_ws_gaps_total").await, 1.0);
-}
-
-fn of_shard(
-    discord: &holdfast_simulator::Simulator,
-    sent: &BTreeMap<String, u64>,
-    shard: u32,
-    count: u32,
-) -> BTreeMap<String, u64> {
-    let guilds: Vec<String> = discord.guilds(shard, count).iter().map(u64::to_string).collect();
-    sent.iter().filter(|(guild, _)| guilds.contains(guild)).map(|(guild, n)| (guild.clone(), *n)).collect()
 }

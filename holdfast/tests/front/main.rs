@@ -2,6 +2,8 @@
 //! The real binary between the simulated Discord and clients of our own, over real sockets: what is
 //! promised, tried by causing what could break it.
 
+mod bad_input;
+mod bad_manners;
 mod cuts;
 mod restarts;
 mod snapshot;

@@ -65,7 +65,7 @@ fn positive(digits: &str) -> Option<f64> {
 #[must_use]
 pub fn show_bytes(bytes: u64) -> String {
     let units = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
-    match units.iter().find(|(_, size)| bytes >= *size && bytes % size == 0) {
+    match units.iter().find(|(_, size)| bytes >= *size && bytes.is_multiple_of(*size)) {
         Some((unit, size)) => format!("{} {unit}", bytes / size),
         None => format!("{bytes} B"),
     }
@@ -78,13 +78,13 @@ pub fn show_duration(duration: Duration) -> String {
     if duration.subsec_nanos() == 0 {
         return match seconds {
             0 => "0s".to_owned(),
-            _ if seconds % 86_400 == 0 => format!("{}d", seconds / 86_400),
-            _ if seconds % 3_600 == 0 => format!("{}h", seconds / 3_600),
-            _ if seconds % 60 == 0 => format!("{}m", seconds / 60),
+            _ if seconds.is_multiple_of(86_400) => format!("{}d", seconds / 86_400),
+            _ if seconds.is_multiple_of(3_600) => format!("{}h", seconds / 3_600),
+            _ if seconds.is_multiple_of(60) => format!("{}m", seconds / 60),
             _ => format!("{seconds}s"),
         };
     }
-    if duration.as_secs() == 0 && duration.subsec_nanos() % 1_000_000 == 0 {
+    if duration.as_secs() == 0 && duration.subsec_nanos().is_multiple_of(1_000_000) {
         return format!("{}ms", duration.subsec_millis());
     }
     format!("{}s", duration.as_secs_f64())

@@ -9,6 +9,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::convert::{integer_of, quoted, strings_of, text_of};
 use super::effective::{Entry, Shown};
 use super::quantity::{parse_bytes, parse_duration, show_bytes, show_duration};
 use super::report::{Problem, nearest};
@@ -374,32 +375,5 @@ impl<'d> Section<'d> {
 
     fn path_of(&self, key: &str) -> String {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
-    }
-}
-
-fn quoted(text: impl AsRef<str>) -> String {
-    Value::Text(text.as_ref().to_owned()).to_string()
-}
-
-fn text_of(value: &Value) -> Option<String> {
-    match value {
-        Value::Text(text) => Some(text.clone()),
-        _ => None,
-    }
-}
-
-fn integer_of(value: &Value) -> Option<u64> {
-    match value {
-        Value::Integer(number) => u64::try_from(*number).ok(),
-        Value::Text(text) => text.trim().parse().ok(),
-        _ => None,
-    }
-}
-
-fn strings_of(value: &Value) -> Option<Vec<String>> {
-    match value {
-        Value::Text(text) => Some(text.split(',').map(|name| name.trim().to_owned()).collect()),
-        Value::List(nodes) => nodes.iter().map(|node| text_of(&node.value)).collect(),
-        _ => None,
     }
 }

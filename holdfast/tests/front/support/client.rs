@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 //! A client as a careful library is: it notes everything, resumes when told, and can be cut off.
 
+use std::collections::BTreeMap;
+
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_websockets::{ClientBuilder, MaybeTlsStream, Message, WebSocketStream};
 
-use super::{ALL, Ledger, within};
+use super::{ALL, Ledger, TOKEN, within};
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
@@ -17,6 +19,9 @@ pub(crate) struct Client {
     pub(crate) session: String,
     pub(crate) sequence: u64,
     pub(crate) shard: [u32; 2],
+    pub(crate) intents: u64,
+    /// Dispatches by name.
+    pub(crate) seen: BTreeMap<String, u64>,
 }
 
 /// What a connection was opened with, and what came until it was complete.
@@ -42,9 +47,24 @@ impl Client {
         (client, opened)
     }
 
+    /// The same with these intents.
+    pub(crate) async fn with_intents(url: &str, shard: [u32; 2], intents: u64) -> (Self, Opened) {
+        let mut client = Self { intents, ..Self::new(shard) };
+        let opened = client.identify(url).await;
+        (client, opened)
+    }
+
     /// A client that has never been connected.
     pub(crate) fn new(shard: [u32; 2]) -> Self {
-        Self { socket: None, ledger: Ledger::default(), session: String::new(), sequence: 0, shard }
+        Self {
+            socket: None,
+            ledger: Ledger::default(),
+            session: String::new(),
+            sequence: 0,
+            shard,
+            intents: ALL,
+            seen: BTreeMap::new(),
+        }
     }
 
     /// Connects and reads HELLO.
@@ -66,7 +86,8 @@ impl Client {
         assert_eq!(ready["t"], "READY", "{ready}");
         self.session = ready["d"]["session_id"].as_str().expect("a session id").to_owned();
         let mut guilds = Vec::new();
-        let expected = ready["d"]["guilds"].as_array().map_or(0, Vec::len);
+        let named = ready["d"]["guilds"].as_array().map_or(0, Vec::len);
+        let expected = if self.intents & 1 == 0 { 0 } else { named };
         while guilds.len() < expected {
             let payload = self.next().await.expect("a guild comes");
             if payload["t"] == "GUILD_CREATE" {
@@ -79,7 +100,7 @@ impl Client {
     /// Sends IDENTIFY.
     pub(crate) async fn send_identify(&mut self) {
         let data = json!({
-            "token": "sim-token", "intents": ALL, "shard": self.shard,
+            "token": TOKEN, "intents": self.intents, "shard": self.shard,
             "properties": { "os": "linux", "browser": "test", "device": "test" },
         });
         self.send(&json!({ "op": 2, "d": data })).await;
@@ -89,7 +110,7 @@ impl Client {
     /// that isn't one of them: RESUMED or INVALID_SESSION.
     pub(crate) async fn resume(&mut self, url: &str) -> Value {
         self.connect(url).await;
-        let data = json!({ "token": "sim-token", "session_id": self.session, "seq": self.sequence });
+        let data = json!({ "token": TOKEN, "session_id": self.session, "seq": self.sequence });
         self.send(&json!({ "op": 6, "d": data })).await;
         loop {
             let payload = self.next().await.expect("the replay comes");
@@ -134,6 +155,9 @@ impl Client {
                 self.sequence = sequence;
             }
             self.ledger.note(&payload);
+            if let Some(name) = payload["t"].as_str() {
+                *self.seen.entry(name.to_owned()).or_default() += 1;
+            }
             return Ok(payload);
         }
     }
@@ -149,7 +173,7 @@ impl Client {
     }
 
     /// Reads until the last of these messages is there.
-    pub(crate) async fn until_last(&mut self, sent: &std::collections::BTreeMap<String, u64>) {
+    pub(crate) async fn until_last(&mut self, sent: &BTreeMap<String, u64>) {
         while !self.ledger.has_last(sent) {
             self.next().await.expect("the rest of the messages comes");
         }

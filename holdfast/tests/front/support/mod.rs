@@ -4,17 +4,22 @@
 mod client;
 mod ledger;
 mod process;
+mod wire;
 
 pub(crate) use client::{Client, Ended};
 pub(crate) use ledger::Ledger;
-pub(crate) use process::Holdfast;
+pub(crate) use process::{Holdfast, Setup};
+pub(crate) use wire::{BINARY, PING, TEXT, Wire, frame, identify, read_close, request};
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use holdfast_simulator::{Limits, Options, Simulator, WorldSpec};
 
 /// Longer than anything takes on a machine that is busy building; a test that waits this long has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The bot's token, which the simulated Discord knows.
+pub(crate) const TOKEN: &str = "sim-token";
 
 /// All intents of the documentation.
 pub(crate) const ALL: u64 = 53_608_447;
@@ -38,4 +43,25 @@ pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T 
         Ok(output) => output,
         Err(_) => panic!("{what}: not within {PATIENCE:?}"),
     }
+}
+
+/// The messages of one shard's guilds among all that were sent.
+pub(crate) fn of_shard(
+    discord: &Simulator,
+    sent: &BTreeMap<String, u64>,
+    shard: u32,
+    count: u32,
+) -> BTreeMap<String, u64> {
+    let guilds: Vec<String> = discord.guilds(shard, count).iter().map(u64::to_string).collect();
+    sent.iter().filter(|(guild, _)| guilds.contains(guild)).map(|(guild, n)| (guild.clone(), *n)).collect()
+}
+
+/// Waits for something that only asking again can tell.
+pub(crate) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    within(what, async {
+        while !is_so().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
 }

@@ -10,7 +10,7 @@ use std::{
 use holdfast_simulator::Simulator;
 use serde_json::Value;
 
-use super::{ALL, within};
+use super::{ALL, TOKEN, within};
 
 /// A running process, and the folder that outlives it.
 pub(crate) struct Holdfast {
@@ -20,21 +20,74 @@ pub(crate) struct Holdfast {
     pub(crate) admin: String,
 }
 
+/// What a process is started with.
+pub(crate) struct Setup<'a> {
+    pub(crate) intents: u64,
+    /// Further lines for `[discord]`.
+    pub(crate) discord: &'a str,
+    /// The table `ws.cache`.
+    pub(crate) cache: &'a str,
+    /// Further lines for `[ws]`, and tables after it.
+    pub(crate) ws: &'a str,
+}
+
+impl Default for Setup<'_> {
+    fn default() -> Self {
+        Self { intents: ALL, discord: "", cache: "members = true, presences = true", ws: "" }
+    }
+}
+
 impl Holdfast {
     /// Starts before a simulated Discord, with further lines for `[ws]`.
     pub(crate) async fn start(discord: &Simulator, ws: &str) -> Self {
+        Self::start_with(discord, &Setup { ws, ..Setup::default() }).await
+    }
+
+    /// Starts before a simulated Discord.
+    pub(crate) async fn start_with(discord: &Simulator, setup: &Setup<'_>) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let settings = format!(
-            "[discord]\ntoken = \"sim-token\"\napi_url = \"{}\"\nintents = {ALL}\n\
+            "[discord]\ntoken = \"{TOKEN}\"\napi_url = \"{}\"\nintents = {}\n{}\n\
              [admin]\nlisten = \"127.0.0.1:0\"\n[log]\nlevel = \"info\"\n\
-             [ws]\nlisten = \"127.0.0.1:0\"\nstate_dir = \"{}\"\n\
-             cache = {{ members = true, presences = true }}\n{ws}\n",
+             [ws]\nlisten = \"127.0.0.1:0\"\nstate_dir = \"{}\"\ncache = {{ {} }}\n{}\n",
             discord.api_url(),
+            setup.intents,
+            setup.discord,
             folder.path().join("state").display(),
+            setup.cache,
+            setup.ws,
         );
         std::fs::write(folder.path().join("holdfast.toml"), settings).expect("settings are written");
         let (child, url, admin) = launch(&folder.path().to_owned()).await;
         Self { child, folder, url, admin }
+    }
+
+    /// A second process with the same settings and state; how it ended and what it said.
+    pub(crate) async fn second(&self) -> (Option<i32>, String) {
+        let config = self.folder.path().join("holdfast.toml");
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_holdfast"));
+        command.args(["ws", "--config"]).arg(config).kill_on_drop(true);
+        let output = within("the end of a second process", command.output()).await.expect("the binary runs");
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&said).into_owned())
+    }
+
+    /// Resident memory in MiB.
+    pub(crate) fn resident_mib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        let status = status.expect("the process runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("resident memory");
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
+        kib / 1024
+    }
+
+    /// Time that the process has computed so far.
+    pub(crate) fn cpu(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("it runs");
+        // Behind the name: state is field 3, utime 14, stime 15, in hundredths of a second.
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let ticks: u64 = fields[11..13].iter().map(|field| field.parse::<u64>().expect("a number")).sum();
+        Duration::from_millis(ticks * 10)
     }
 
     /// Ends the process as `kill -9` does, and starts it again with the same state.
@@ -119,7 +172,8 @@ impl Holdfast {
         .await;
     }
 
-    async fn restart(&mut self) {
+    /// Starts again with the same state.
+    pub(crate) async fn restart(&mut self) {
         let (child, url, admin) = launch(&self.folder.path().to_owned()).await;
         (self.child, self.url, self.admin) = (child, url, admin);
     }

@@ -10,7 +10,10 @@ use crate::settings::{KIB, MIB};
 fn an_empty_document_gives_the_defaults() {
     let reading = Document::empty().read(Example::read);
     assert_eq!(reading.problems, []);
-    assert_eq!(reading.value, Example { size: MIB, wait: Duration::from_secs(5), mode: Mode::Fast, inner: None });
+    assert_eq!(
+        reading.value,
+        Example { size: MIB, wait: Duration::from_secs(5), mode: Mode::Fast, inner: None }
+    );
 }
 
 #[test]
@@ -41,7 +44,10 @@ fn numbers_below_and_beyond_the_range_are_refused_and_the_default_stands_in() {
         assert_eq!(reading.value.size, MIB, "{wrong}");
         let said: Vec<_> = reading.problems.iter().map(ToString::to_string).collect();
         let begins = "a.size: expected a size from 2 KiB to 1 GiB, such as \"1 MiB\", got ";
-        assert!(said.len() == 1 && said[0].starts_with(begins) && said[0].ends_with("(f.toml, line 2)"), "{said:?}");
+        assert!(
+            said.len() == 1 && said[0].starts_with(begins) && said[0].ends_with("(f.toml, line 2)"),
+            "{said:?}"
+        );
     }
 }
 
