@@ -32,6 +32,8 @@ impl Nursery {
         let mut children = lock(&self.0);
         let child = Command::new(program)
             .args(args)
+            // An error's chain says enough, and its last words are short.
+            .env("RUST_BACKTRACE", "0")
             .stdin(input)
             .stdout(output)
             .stderr(file)

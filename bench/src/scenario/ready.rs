@@ -49,8 +49,8 @@ pub(crate) fn run(setup: &Setup, args: &Args) -> Result<()> {
         eprintln!("run {} of {}: {case}", run + 1, setup.runs);
         rest(holdfast)?;
         thread::sleep(IDENTIFY_AGAIN.saturating_sub(identified.elapsed()));
-        identified = Instant::now();
         results.add(&case, "direct", identify(&mut stack.client_past(1)?)?);
+        identified = Instant::now();
 
         rest(holdfast)?;
         let mut client = stack.client(1, false)?;
