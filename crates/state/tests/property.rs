@@ -67,7 +67,8 @@ const KINDS: [E; 46] = [
 ];
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, max_shrink_iters: 600, ..ProptestConfig::default() })]
+    // 32 by default: about 4,000 events, each followed by a comparison. PROPTEST_CASES=2048 makes it 256.
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases / 8, failure_persistence: None, max_shrink_iters: 600, ..ProptestConfig::default() })]
 
     #[test]
     fn any_sequence_of_events_gives_what_the_model_gives(
@@ -263,7 +264,8 @@ impl Run {
                 let known = naive::list(state, "presences");
                 prop_assert!(known.iter().any(|it| it["user"]["id"] == presence["user"]["id"]));
             }
-            state["presences"] = left.as_object().map(|it| it.values().cloned().collect()).unwrap_or_default();
+            state["presences"] =
+                left.as_object().map(|it| it.values().cloned().collect()).unwrap_or_default();
         }
         self.compare("after a crash")
     }
@@ -295,13 +297,13 @@ impl Run {
     }
 
     fn compare_guild(&self, guild: &GuildSnapshot, when: &str) -> Result<(), TestCaseError> {
-            let expected = match &self.model.guilds[&guild.id()] {
-                Some(state) => normal(state),
-                None => normal(&json!({"id": guild.id().to_string(), "unavailable": true})),
-            };
-            let found = seen(guild);
-            let difference = difference("", &found, &expected);
-            prop_assert!(difference.is_none(), "{}: {}", when, difference.unwrap());
+        let expected = match &self.model.guilds[&guild.id()] {
+            Some(state) => normal(state),
+            None => normal(&json!({"id": guild.id().to_string(), "unavailable": true})),
+        };
+        let found = seen(guild);
+        let difference = difference("", &found, &expected);
+        prop_assert!(difference.is_none(), "{}: {}", when, difference.unwrap());
         Ok(())
     }
 
@@ -332,7 +334,8 @@ fn difference(path: &str, found: &Value, expected: &Value) -> Option<String> {
         (Value::Object(found), Value::Object(expected)) => {
             let keys: std::collections::BTreeSet<&String> = found.keys().chain(expected.keys()).collect();
             let absent = Value::from("(absent)");
-            let inner = |map: &serde_json::Map<String, Value>, key: &String| map.get(key).unwrap_or(&absent).clone();
+            let inner =
+                |map: &serde_json::Map<String, Value>, key: &String| map.get(key).unwrap_or(&absent).clone();
             keys.into_iter().find_map(|key| {
                 difference(&format!("{path}.{key}"), &inner(found, key), &inner(expected, key))
             })
@@ -358,7 +361,8 @@ fn cut(state: &Value, view: &View) -> Value {
         if !view.presences {
             near
         } else if large {
-            let known = !it["nick"].is_null() || it["roles"].as_array().is_some_and(|roles| !roles.is_empty());
+            let known =
+                !it["nick"].is_null() || it["roles"].as_array().is_some_and(|roles| !roles.is_empty());
             near || known || is_online(id)
         } else {
             true
@@ -383,7 +387,10 @@ fn cut(state: &Value, view: &View) -> Value {
 fn seen(guild: &GuildSnapshot) -> Value {
     let mut out = Vec::new();
     guild.guild_create(&View::everything(OWN), &mut out).unwrap();
-    normal(&serde_json::from_slice(&out).unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&out))))
+    normal(
+        &serde_json::from_slice(&out)
+            .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&out))),
+    )
 }
 
 /// The order of a list has no meaning: lists become objects by id. Empty ones, null and absent ones are told apart

@@ -88,9 +88,16 @@ fn what_is_not_kept_is_an_empty_list_but_for_the_own_member() {
     apply(&mut guilds, E::GuildMemberAdd, json!({"user": {"id": "55"}, "roles": []}), 20);
     apply(&mut guilds, E::GuildMemberAdd, json!({"user": {"id": "56"}, "roles": []}), 21);
     apply(&mut guilds, E::GuildMemberRemove, json!({"user": {"id": "55"}}), 22);
-    apply(&mut guilds, E::GuildMemberUpdate, json!({"user": {"id": "900", "username": "me"}, "nick": "bot"}), 23);
-    apply(&mut guilds, E::ChannelCreate, json!({"id": "77", "type": 0}), 24);
-    apply(&mut guilds, E::GuildRoleCreate, json!({"role": {"id": "78"}}), 25);
+    apply(
+        &mut guilds,
+        E::GuildMemberUpdate,
+        json!({"user": {"id": "900", "username": "me"}, "nick": "bot"}),
+        23,
+    );
+    for (kind, d) in [(E::ChannelCreate, json!({"id": "77"})), (E::GuildRoleCreate, json!({"role": {"id": "78"}}))] {
+        let applied = guilds.apply(kind, Some(GUILD), d.to_string().as_bytes(), 24);
+        assert_eq!(applied, Applied::Unchanged);
+    }
     let found = seen(&guilds);
     for name in ["roles", "channels", "presences", "voice_states"] {
         assert_eq!(found[name], json!([]), "{name}");
@@ -145,7 +152,8 @@ fn members_are_found_by_id_by_prefix_and_all() {
     let mut guilds = with_guild(Options::default());
     let guild = guilds.get(GUILD).unwrap();
     assert!(guild.members_complete());
-    let ids = |which: Members<'_>| guild.members(&which).unwrap().iter().map(|(id, _)| id).collect::<Vec<_>>();
+    let ids =
+        |which: Members<'_>| guild.members(&which).unwrap().iter().map(|(id, _)| id).collect::<Vec<_>>();
     assert_eq!(ids(Members::All), [1, 2, OWN]);
     assert_eq!(ids(Members::Ids(&[2, 3])), [2]);
     assert_eq!(ids(Members::Prefix("AN", 10)), [1, 2]);
@@ -269,7 +277,10 @@ fn guild() -> Value {
 fn with_guild(options: Options) -> Guilds {
     let mut guilds = Guilds::new(options);
     guilds.ready(OWN, &[GUILD]);
-    assert_eq!(guilds.apply(E::GuildCreate, Some(GUILD), guild().to_string().as_bytes(), 10), Applied::Changed);
+    assert_eq!(
+        guilds.apply(E::GuildCreate, Some(GUILD), guild().to_string().as_bytes(), 10),
+        Applied::Changed
+    );
     guilds
 }
 

@@ -7,13 +7,19 @@ use std::fmt::Write as _;
 use holdfast_discord::EventKind;
 
 const WORDS: [&str; 40] = [
-    "night", "river", "pixel", "storm", "coffee", "lunar", "echo", "ghost", "maple", "nova", "amber", "frost", "tiger",
-    "cloud", "ember", "raven", "solar", "velvet", "wander", "zephyr", "crimson", "drift", "hollow", "ivory", "jade",
-    "karma", "lotus", "mirage", "nectar", "onyx", "prism", "quartz", "ripple", "sage", "topaz", "umbra", "vortex",
-    "willow", "xenon", "yarrow",
+    "night", "river", "pixel", "storm", "coffee", "lunar", "echo", "ghost", "maple", "nova", "amber",
+    "frost", "tiger", "cloud", "ember", "raven", "solar", "velvet", "wander", "zephyr", "crimson", "drift",
+    "hollow", "ivory", "jade", "karma", "lotus", "mirage", "nectar", "onyx", "prism", "quartz", "ripple",
+    "sage", "topaz", "umbra", "vortex", "willow", "xenon", "yarrow",
 ];
 const GAMES: [&str; 8] = [
-    "Minecraft", "VALORANT", "League of Legends", "Genshin Impact", "Spotify", "Visual Studio Code", "Roblox",
+    "Minecraft",
+    "VALORANT",
+    "League of Legends",
+    "Genshin Impact",
+    "Spotify",
+    "Visual Studio Code",
+    "Roblox",
     "Counter-Strike 2",
 ];
 
@@ -128,12 +134,13 @@ impl Made {
             );
         }
         let topic = if self.rng.u8(0..3) == 0 { format!("\"{}\"", self.name(9)) } else { "null".to_owned() };
+        let (parent, name) = (self.channels[0], self.name(2));
         format!(
             r#""version":{},"type":0,"topic":{topic},"rate_limit_per_user":0,"position":{},"permission_overwrites":[{overwrites}],"parent_id":"{}","nsfw":false,"name":"{}","last_pin_timestamp":"{}","last_message_id":"{}","id":"{id}","icon_emoji":{{"name":"👋","id":null}},"theme_color":null,"flags":0"#,
             self.rng.u64(1_600_000_000_000..1_700_000_000_000),
             self.rng.u8(0..50),
-            self.channels[0],
-            self.name(2),
+            parent,
+            name,
             time(&mut self.rng),
             snowflake(&mut self.rng)
         )
@@ -150,7 +157,8 @@ impl Made {
             let comma = if at > 0 { "," } else { "" };
             let _ = write!(roles, "{comma}\"{}\"", self.roles[self.rng.usize(0..self.roles.len())]);
         }
-        let avatar = if self.rng.u8(0..5) > 0 { format!("\"{}\"", hash(&mut self.rng)) } else { "null".to_owned() };
+        let avatar =
+            if self.rng.u8(0..5) > 0 { format!("\"{}\"", hash(&mut self.rng)) } else { "null".to_owned() };
         let nick = if self.rng.u8(0..4) == 0 { format!("\"{}\"", self.name(2)) } else { "null".to_owned() };
         let global = if self.rng.u8(0..3) > 0 { format!("\"{}\"", self.name(1)) } else { "null".to_owned() };
         format!(
@@ -212,15 +220,15 @@ impl Made {
                         r#"{{"user":{{"id":"{user}"}},"status":"offline","guild_id":"{guild}","client_status":{{}},"activities":[]}}"#
                     )
                 } else {
-                    format!(
-                        r#"{{"user":{{"id":"{user}"}},"status":"{status}","guild_id":"{guild}",{rest}}}"#
-                    )
+                    format!(r#"{{"user":{{"id":"{user}"}},"status":"{status}","guild_id":"{guild}",{rest}}}"#)
                 };
                 (EventKind::PresenceUpdate, d)
             }
             50..80 => {
                 let channel = self.channels[self.rng.usize(0..self.channels.len())];
-                let d = format!(r#"{{"id":"{message}","channel_id":"{channel}","guild_id":"{guild}","content":""}}"#);
+                let d = format!(
+                    r#"{{"id":"{message}","channel_id":"{channel}","guild_id":"{guild}","content":""}}"#
+                );
                 (EventKind::MessageCreate, d)
             }
             80..88 => {
@@ -230,7 +238,10 @@ impl Made {
             88 => {
                 let user = message;
                 self.users.push(user);
-                (EventKind::GuildMemberAdd, format!(r#"{{{},"guild_id":"{guild}"}}"#, self.member_fields(user)))
+                (
+                    EventKind::GuildMemberAdd,
+                    format!(r#"{{{},"guild_id":"{guild}"}}"#, self.member_fields(user)),
+                )
             }
             89 if self.users.len() > 1 => {
                 let at = self.rng.usize(1..self.users.len());
@@ -251,8 +262,9 @@ impl Made {
             _ => {
                 let channel = self.channels[self.rng.usize(0..self.channels.len())];
                 let time = time(&mut self.rng);
-                let d =
-                    format!(r#"{{"last_pin_timestamp":"{time}","channel_id":"{channel}","guild_id":"{guild}"}}"#);
+                let d = format!(
+                    r#"{{"last_pin_timestamp":"{time}","channel_id":"{channel}","guild_id":"{guild}"}}"#
+                );
                 (EventKind::ChannelPinsUpdate, d)
             }
         };

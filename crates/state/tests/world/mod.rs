@@ -157,7 +157,8 @@ impl World {
     }
 
     fn with_id(&mut self, key: &str, ids: std::ops::Range<u64>) -> Value {
-        let mut entity = json!({"name": format!("entity{}", self.rng.u8(..)), "available": true, "user": null});
+        let mut entity =
+            json!({"name": format!("entity{}", self.rng.u8(..)), "available": true, "user": null});
         entity[key] = text(self.pick(ids));
         self.odd_field(&mut entity);
         entity
@@ -255,7 +256,9 @@ impl World {
             E::GuildDelete => json!({"id": text(guild)}),
             E::GuildUpdate => {
                 let mut d = json!({"id": text(guild)});
-                for (key, value) in [("name", json!("renamed")), ("icon", json!("i")), ("banner", Value::Null)] {
+                for (key, value) in
+                    [("name", json!("renamed")), ("icon", json!("i")), ("banner", Value::Null)]
+                {
                     if self.rng.bool() {
                         d[key] = value;
                     }
@@ -276,10 +279,14 @@ impl World {
                 d
             }
             E::GuildEmojisUpdate => json!({"emojis": self.unique(4, "id", |it| it.with_id("id", 400..410))}),
-            E::GuildStickersUpdate => json!({"stickers": self.unique(4, "id", |it| it.with_id("id", 420..430))}),
+            E::GuildStickersUpdate => {
+                json!({"stickers": self.unique(4, "id", |it| it.with_id("id", 420..430))})
+            }
             E::GuildRoleCreate | E::GuildRoleUpdate => json!({"role": self.role()}),
             E::GuildRoleDelete => json!({"role_id": text(self.pick(100..106))}),
-            E::GuildSoundboardSoundCreate | E::GuildSoundboardSoundUpdate => self.with_id("sound_id", 460..464),
+            E::GuildSoundboardSoundCreate | E::GuildSoundboardSoundUpdate => {
+                self.with_id("sound_id", 460..464)
+            }
             E::GuildSoundboardSoundDelete => json!({"sound_id": text(self.pick(460..464))}),
             E::GuildSoundboardSoundsUpdate | E::SoundboardSounds => {
                 json!({"soundboard_sounds": self.unique(3, "sound_id", |it| it.with_id("sound_id", 460..464))})
@@ -344,13 +351,22 @@ impl World {
                     let id = world.pick(300..306);
                     world.thread(id, guild)
                 });
-                let members: Vec<Value> = threads.as_array()?.iter().map(|it| number(&it["id"])).collect::<Vec<_>>()
-                    .into_iter().filter(|_| self.rng.bool()).collect::<Vec<_>>()
-                    .into_iter().map(|id| self.thread_member(id, own)).collect();
+                let members: Vec<Value> = threads
+                    .as_array()?
+                    .iter()
+                    .map(|it| number(&it["id"]))
+                    .collect::<Vec<_>>()
+                    .into_iter()
+                    .filter(|_| self.rng.bool())
+                    .collect::<Vec<_>>()
+                    .into_iter()
+                    .map(|id| self.thread_member(id, own))
+                    .collect();
                 let mut d = json!({"threads": threads, "members": members});
                 if !self.one_in(4) {
                     // All parents of the threads, as Discord would.
-                    let mut ids: Vec<Value> = threads.as_array()?.iter().map(|it| it["parent_id"].clone()).collect();
+                    let mut ids: Vec<Value> =
+                        threads.as_array()?.iter().map(|it| it["parent_id"].clone()).collect();
                     ids.push(text(channel));
                     d["channel_ids"] = ids.into();
                 }
@@ -381,6 +397,11 @@ impl World {
             }
             E::MessageCreate => {
                 let id = self.existing(state, &["channels", "threads"])?;
+                // "Messages cannot be sent directly in forum channels."
+                let mut channels = list(state, "channels").iter();
+                if channels.any(|it| number(&it["id"]) == id && it["type"] == json!(15)) {
+                    return None;
+                }
                 let message = if self.one_in(8) { id } else { self.fresh() };
                 json!({"id": text(message), "channel_id": text(id), "content": self.oddity(), "type": 0})
             }
@@ -417,7 +438,8 @@ impl World {
                 if other != id {
                     members.push(self.member(other));
                 }
-                let mut d = json!({"members": members, "chunk_index": 0, "chunk_count": 1, "not_found": ["1"]});
+                let mut d =
+                    json!({"members": members, "chunk_index": 0, "chunk_count": 1, "not_found": ["1"]});
                 if self.rng.bool() {
                     d["presences"] = json!([self.presence(id)]);
                 }
