@@ -41,6 +41,17 @@ Route.BASE = SETTINGS["rest"] + "/v10"
 # Asked for only by AutoShardedClient: a session that can't be resumed starts again from here.
 DiscordWebSocket.DEFAULT_GATEWAY = yarl.URL(SETTINGS["gateway"])
 
+ws_connect = discord.http.HTTPClient.ws_connect
+
+
+def detoured(self, url, **options):
+    """Turned to the cutter where the stage can't have its address announced."""
+    url = yarl.URL(url)
+    return ws_connect(self, str(url.with_port(SETTINGS["detour"].get(str(url.port), url.port))), **options)
+
+
+discord.http.HTTPClient.ws_connect = detoured
+
 NUMBERED = re.compile(r"^sim (\d+) (\d+)")
 SHOWN = {"VOICE_STATE_UPDATE", "VOICE_SERVER_UPDATE", "GUILD_MEMBERS_CHUNK", "RATE_LIMITED"}
 

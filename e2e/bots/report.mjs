@@ -42,12 +42,15 @@ export function answer(answers) {
 // Nobody asks any more: the scenario is over, however it ended.
 process.stdin.on('end', () => process.exit());
 
-// Every connection that the process opens, whoever opens it, is reported with its address.
+// Every connection that the process opens, whoever opens it, is reported with its address; and turned
+// to the cutter where the stage can't have its address announced.
 const connect = net.Socket.prototype.connect;
 net.Socket.prototype.connect = function reported(...args) {
+  // Either the normalized form [[options, callback]] or what the user of a socket gave.
   const [options] = Array.isArray(args[0]) ? args[0] : args;
-  const { host = 'localhost', port = options, path } = typeof options === 'object' ? options : {};
-  if (!path) report('dial', { host, port });
+  if (typeof options !== 'object') throw new Error(`a dial that is not understood: ${args}`);
+  options.port = settings.detour?.[options.port] ?? options.port;
+  if (!options.path) report('dial', { host: options.host ?? 'localhost', port: options.port });
   return connect.apply(this, args);
 };
 

@@ -33,10 +33,6 @@ export class Cutter {
     return `ws://127.0.0.1:${this.ports[0]}`;
   }
 
-  get resumeUrl() {
-    return `ws://127.0.0.1:${this.ports[1]}`;
-  }
-
   #accept(client, which) {
     client.on('error', () => {});
     client.setNoDelay(true);

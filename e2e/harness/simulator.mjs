@@ -37,7 +37,7 @@ export class Simulator {
   urls = null;
 
   /** Starts on free ports, with `world` and `limits` set before anybody connects. */
-  static async start({ world = WORLD, limits = {}, flags = [] } = {}) {
+  static async start({ world = WORLD, limits = {} } = {}) {
     const simulator = new Simulator();
     simulator.#world = world;
     simulator.#program = new Program(
@@ -47,7 +47,6 @@ export class Simulator {
         `--world=${JSON.stringify(world)}`,
         // 16 identify buckets: libraries then need not wait five seconds between two shards.
         `--limits=${JSON.stringify({ max_concurrency: 16, ...limits })}`,
-        ...flags,
       ],
       {
         env: { RUST_BACKTRACE: '1' },

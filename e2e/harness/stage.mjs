@@ -49,9 +49,7 @@ export class Stage {
       await this.holdfast.configure({ apiUrl: this.simulator.urls.api, publicUrl: this.gatewayUrl, ws });
       await this.holdfast.start();
     } else {
-      // Clients reach both of the simulator's listeners through the cutter.
-      const flags = process.env.E2E_TMP ? [] : [`--advertise-gateway=${this.gatewayUrl}`, `--advertise-resume=${this.cutter.resumeUrl}`];
-      this.simulator = await Simulator.start({ world, limits, flags });
+      this.simulator = await Simulator.start({ world, limits });
       this.cutter.leadTo(this.simulator.port('gateway'), this.simulator.port('resume'));
     }
     this.rest = await RestFront.open({
@@ -74,10 +72,19 @@ export class Stage {
       gateway: this.gatewayUrl,
       intents: ALL_INTENTS,
       shards: this.shards,
+      detour: this.#detour(),
       ...connection,
     });
     this.bots.push(bot);
     return bot;
+  }
+
+  /**
+   * Port → port: READY names the simulator's own listener for RESUME; directly, bots turn that dial to
+   * the cutter. Holdfast names its public address, which is the cutter's.
+   */
+  #detour() {
+    return this.holdfast ? {} : { [this.simulator.port('resume')]: this.cutter.ports[1] };
   }
 
   /** A bot with a full cache. */
@@ -178,8 +185,9 @@ export class Stage {
 
   /** What must hold at the end of every scenario. */
   async assertClean() {
-    const allowed = new Set([...(process.env.E2E_TMP ? [this.simulator.port('resume'), this.simulator.port('gateway')] : []), this.rest.port, ...this.cutter.ports].map((port) => `127.0.0.1:${port}`));
+    const allowed = new Set([this.rest.port, ...this.cutter.ports].map((port) => `127.0.0.1:${port}`));
     for (const bot of this.bots.filter((each) => !this.straight.has(each))) {
+      assert.ok(bot.dialled.size > 0, `${bot.name} has not reported what it dialled`);
       const elsewhere = [...bot.dialled].filter((address) => !allowed.has(address));
       assert.deepEqual(elsewhere, [], `${bot.name} dialled elsewhere`);
     }
