@@ -8,6 +8,7 @@
 mod front;
 pub mod log;
 mod metrics;
+mod observer;
 pub mod settings;
 mod shard;
 mod start;

@@ -7,17 +7,14 @@
 use std::{
     ops::Range,
     path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, atomic::AtomicUsize},
     time::{Duration, Instant},
 };
 
 use holdfast_cluster::{Permits, Store};
 use holdfast_rest::{GatewayBot, RestError};
-use holdfast_service::{Backoff, Condition, Page, Service, Tasks, TlsError};
-use tokio::{net::TcpListener, select, sync::mpsc};
+use holdfast_service::{Backoff, Page, Service, Tasks, TlsError};
+use tokio::{net::TcpListener, runtime::Handle, select, sync::mpsc};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info, info_span, warn};
@@ -26,10 +23,11 @@ use crate::{
     front::{self, Front},
     log::{self, Writer, WriterSettings},
     metrics::Metrics,
+    observer::Observer,
     settings::Config,
     shard::{
-        FatalClose, Gateway, Hub, Identity, Keeper, Keeping, Outbox, Phase, Recovered, Recovery,
-        SessionLimits, ShardTask, limit, reconnect_backoff, recover,
+        FatalClose, Gateway, Hub, Identity, Keeper, Keeping, Outbox, Recovered, Recovery, SessionLimits,
+        ShardTask, limit, reconnect_backoff, recover,
     },
     threads::Threads,
     upstream::Connector,
@@ -37,8 +35,6 @@ use crate::{
 
 /// What the log's writer gets for its last batches.
 const WRITER_WITHIN: Duration = Duration::from_secs(5);
-/// Metrics that are states are read this often.
-const OBSERVE_EVERY: Duration = Duration::from_secs(1);
 
 /// Why the service ended, or never began.
 #[derive(Debug, thiserror::Error)]
@@ -137,53 +133,21 @@ pub async fn start(
     let tasks = service.tasks.child();
     let clients = tasks.child();
     let (fatal_sender, fatal) = mpsc::channel(1);
+    let shared = Shared {
+        config: &config,
+        shards: range.len(),
+        total,
+        store: &store,
+        writer: &writer,
+        gateway: &gateway,
+        identity: &identity,
+        metrics: &metrics,
+        tasks: &tasks,
+        fatal: &fatal_sender,
+    };
     let mut hubs = Vec::new();
     for (index, shard) in range.clone().enumerate() {
-        let records = store.shard(shard, total);
-        let settings = log_settings(&config, range.len());
-        let recovered = recover(Recovery {
-            shard: (shard, total),
-            store: &records,
-            log: settings.clone(),
-            writer: &writer,
-            state: state_options(&config),
-            sessions: SessionLimits { expiry: config.session_expiry, max: config.max_clients_per_shard * 4 },
-        })?;
-        let Recovered { core, session, state_from, stream_began } = recovered;
-        let runtime = threads.of(index);
-        let (hub, commands) = Hub::new((shard, total), core, runtime.clone());
-        let hub = Arc::new(hub);
-        hubs.push(Arc::clone(&hub));
-        let keeping = Keeping {
-            tick: config.log.batch_interval,
-            checkpoint_age: config.checkpoint_age,
-            disk_pressure: settings.disk_bytes / 2,
-            state_from,
-            stream_began,
-        };
-        let task = ShardTask {
-            hub,
-            commands,
-            session,
-            outbox: Outbox::new(),
-            gateway: Arc::clone(&gateway),
-            identity: Arc::clone(&identity),
-            keeper: Keeper::new(records, Arc::clone(&metrics), &keeping),
-            backoff: reconnect_backoff(),
-            metrics: Arc::clone(&metrics),
-            tasks: tasks.clone(),
-            shutdown: tasks.token().clone(),
-            turn: None,
-            unknown_opcode: None,
-        };
-        let fatal = fatal_sender.clone();
-        let run = async move {
-            if let Err(error) = task.run().await {
-                // One is enough: the service ends with it.
-                let _ = fatal.try_send(error);
-            }
-        };
-        tasks.spawn_on(&runtime, "shard", run.instrument(info_span!("shard", shard)));
+        hubs.push(shared.start_shard(shard, threads.of(index))?);
     }
     pages(service, &hubs);
     let observer = Observer {
@@ -199,6 +163,72 @@ pub async fn start(
     let front = Front::new(config, metrics, service.pages.clone(), hubs, total, clients.clone());
     clients.spawn("accepting", front::serve(Arc::new(front), listener, tls.map(TlsAcceptor::from)));
     Ok(Ws { tasks, fatal, shutdown, clients, writer, store, drain, threads: Some(threads) })
+}
+
+/// What all shards are started with.
+struct Shared<'a> {
+    config: &'a Config,
+    shards: usize,
+    total: u32,
+    store: &'a Store,
+    writer: &'a Writer,
+    gateway: &'a Arc<Gateway>,
+    identity: &'a Arc<Identity>,
+    metrics: &'a Arc<Metrics>,
+    tasks: &'a Tasks,
+    fatal: &'a mpsc::Sender<FatalClose>,
+}
+
+impl Shared<'_> {
+    /// Recovers a shard and starts its task. Blocks while it reads what is stored.
+    fn start_shard(&self, shard: u32, runtime: Handle) -> Result<Arc<Hub>, WsError> {
+        let config = self.config;
+        let records = self.store.shard(shard, self.total);
+        let log = log_settings(config, self.shards);
+        let disk_pressure = log.disk_bytes / 2;
+        let recovered = recover(Recovery {
+            shard: (shard, self.total),
+            store: &records,
+            log,
+            writer: self.writer,
+            state: state_options(config),
+            sessions: SessionLimits { expiry: config.session_expiry, max: config.max_clients_per_shard * 4 },
+        })?;
+        let Recovered { core, session, state_from, stream_began } = recovered;
+        let (hub, commands) = Hub::new((shard, self.total), core, runtime.clone());
+        let hub = Arc::new(hub);
+        let keeping = Keeping {
+            tick: config.log.batch_interval,
+            checkpoint_age: config.checkpoint_age,
+            disk_pressure,
+            state_from,
+            stream_began,
+        };
+        let task = ShardTask {
+            hub: Arc::clone(&hub),
+            commands,
+            session,
+            outbox: Outbox::new(),
+            gateway: Arc::clone(self.gateway),
+            identity: Arc::clone(self.identity),
+            keeper: Keeper::new(records, Arc::clone(self.metrics), &keeping),
+            backoff: reconnect_backoff(),
+            metrics: Arc::clone(self.metrics),
+            tasks: self.tasks.clone(),
+            shutdown: self.tasks.token().clone(),
+            turn: None,
+            unknown_opcode: None,
+        };
+        let fatal = self.fatal.clone();
+        let run = async move {
+            if let Err(error) = task.run().await {
+                // One is enough: the service ends with it.
+                let _ = fatal.try_send(error);
+            }
+        };
+        self.tasks.spawn_on(&runtime, "shard", run.instrument(info_span!("shard", shard)));
+        Ok(hub)
+    }
 }
 
 impl Ws {
@@ -327,63 +357,4 @@ fn pages(service: &Service, hubs: &[Arc<Hub>]) {
 
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
-}
-
-/// Reads the states that metrics and readiness show.
-struct Observer {
-    hubs: Vec<Arc<Hub>>,
-    metrics: Arc<Metrics>,
-    gateway: Arc<Gateway>,
-    ready: Condition,
-    live: AtomicUsize,
-}
-
-impl Observer {
-    async fn run(self, stopping: CancellationToken) {
-        let mut every = tokio::time::interval(OBSERVE_EVERY);
-        loop {
-            select! { biased;
-                () = stopping.cancelled() => return,
-                _ = every.tick() => self.observe(),
-            }
-        }
-    }
-
-    fn observe(&self) {
-        let metrics = &self.metrics;
-        let (mut memory, mut disk, mut dropped, mut lag) = (0, 0, 0, 0);
-        let (mut state, mut guilds, mut sessions) = (0, 0, 0);
-        for hub in &self.hubs {
-            let core = hub.core();
-            let fill = core.log.fill();
-            memory += fill.memory_bytes;
-            disk += fill.disk_bytes;
-            dropped += fill.dropped_unstored;
-            lag += fill.pending;
-            let kept = core.guilds.memory();
-            state += kept.base_bytes + kept.change_bytes + kept.overhead_bytes;
-            guilds += kept.guilds;
-            let (attached, detached) = core.sessions.count();
-            sessions += attached + detached;
-        }
-        metrics.log_memory.set(memory);
-        metrics.log_disk.set(disk);
-        metrics.log_unstored_dropped.set(dropped);
-        metrics.log_lag.set(lag);
-        metrics.state_bytes.set(state as u64);
-        metrics.guilds.set(guilds as u64);
-        metrics.sessions.set(sessions as u64);
-        metrics.identifies_remaining.set(i64::from(self.gateway.identifies_remaining()));
-        let live = self.hubs.iter().filter(|hub| *hub.phase().borrow() == Phase::Live).count();
-        metrics.shards_live.set(live as u64);
-        let all = self.hubs.len();
-        if live == all {
-            self.ready.ready();
-        } else {
-            self.ready.waiting(format!("{live} of {all} shards are live"));
-        }
-        if self.live.swap(live, Ordering::Relaxed) != live {
-            info!(live, shards = all, "shards live");
-        }
-    }
 }

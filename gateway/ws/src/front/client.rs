@@ -61,7 +61,7 @@ pub(super) struct Client {
 pub(super) async fn run(front: Arc<Front>, hub: Arc<Hub>, link: Link, opening: Opening) -> Option<Link> {
     let mut client = match Client::new(&front, &hub, link, opening) {
         Ok(client) => client,
-        Err(link) => return invalid(link).await,
+        Err(link) => return invalid(*link).await,
     };
     let over = client.serve().await;
     client.note();
@@ -111,8 +111,8 @@ async fn invalid(mut link: Link) -> Option<Link> {
 }
 
 impl Client {
-    /// Err: the client wanted to resume what can't be.
-    fn new(front: &Arc<Front>, hub: &Arc<Hub>, link: Link, opening: Opening) -> Result<Self, Link> {
+    /// Err: the client wanted to resume what can't be; the link is given back.
+    fn new(front: &Arc<Front>, hub: &Arc<Hub>, link: Link, opening: Opening) -> Result<Self, Box<Link>> {
         let Link { reading, mut writing, about } = link;
         let threshold = match &opening {
             Opening::Identify(identify) => {
@@ -151,7 +151,7 @@ impl Client {
         };
         let deadline = Instant::now() + overdue(front);
         let client = Self { reading, about, pump, deadline };
-        if opened { Ok(client) } else { Err(client.into_link()) }
+        if opened { Ok(client) } else { Err(Box::new(client.into_link())) }
     }
 
     fn into_link(self) -> Link {

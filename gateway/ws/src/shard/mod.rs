@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 //! One shard: its task, what it knows, and the handle on it.
 //!
-//! An event's way: [`task`] takes a payload from the connection, [`core`] applies it to the guild state and
+//! An event's way: [`task`] holds the connection, [`intake`] takes payloads from it, [`core`] applies it to the guild state and
 //! appends it to the log, the hub wakes the readers. Commands go the other way through [`outbox`].
 
 mod alarm;
 mod core;
 mod gateway;
 mod hub;
+mod identify;
+mod intake;
 mod keeper;
 mod members;
 mod outbox;
@@ -22,6 +24,7 @@ pub(crate) use core::{At, Core};
 pub(crate) use gateway::{Gateway, limit};
 pub(crate) use hub::{Hub, unix_ms};
 pub use hub::{Phase, ShardStatus};
+pub(crate) use identify::Identity;
 pub(crate) use keeper::{Keeper, Keeping};
 pub(crate) use members::restore_nonce;
 pub(crate) use outbox::{Command, Outbox};
@@ -31,4 +34,4 @@ pub(crate) use sessions::{
     Begun, Client as Identified, Limits as SessionLimits, Resume as Resumed, shard_of_session,
 };
 pub use task::FatalClose;
-pub(crate) use task::{Identity, ShardTask, reconnect_backoff};
+pub(crate) use task::{ShardTask, reconnect_backoff};

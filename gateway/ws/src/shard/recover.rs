@@ -4,7 +4,7 @@
 //! In: the shard's store. Out: a core at the log's end, and the session to resume; or a fresh start where
 //! the parts don't fit each other. Blocks: for start-up.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use holdfast_cluster::{SessionRecord, ShardStore};
 use holdfast_discord::{
@@ -89,7 +89,7 @@ fn fresh(core: Core) -> Recovered {
     Recovered { core, session: Session::new(None), state_from: last, stream_began: last }
 }
 
-fn open_log(dir: &PathBuf, settings: Settings, writer: &Writer) -> Result<Log, OpenError> {
+fn open_log(dir: &Path, settings: Settings, writer: &Writer) -> Result<Log, OpenError> {
     let (log, recovered) = Log::open(dir, settings, writer)?;
     for warning in recovered.warnings {
         warn!(warning, "the stored log was damaged");

@@ -10,12 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use holdfast_discord::{
-    scan,
-    session::{Next, Session, Step},
-};
-use holdfast_service::{Backoff, Secret, Tasks};
-use serde_json::{Value, json};
+use holdfast_discord::session::{Next, Session, Step};
+use holdfast_service::{Backoff, Tasks};
 use tokio::{
     select,
     sync::{OwnedSemaphorePermit, mpsc},
@@ -25,21 +21,16 @@ use tracing::{debug, info, warn};
 
 use super::{
     alarm::Alarm,
-    core::Core,
     gateway::{Gateway, PermitRefused},
-    hub::{Hub, Phase, unix_ms},
+    hub::{Hub, Phase},
+    identify::{Identity, UNKNOWN_OPCODE, unknown_opcode},
     keeper::Keeper,
     outbox::{Command, Outbox},
 };
 use crate::{
-    log::StreamId,
     metrics::Metrics,
     upstream::{Closed, Connection},
 };
-
-/// At most so many payloads are taken in before clients are woken and others get their turn:
-/// 256 × about 1.5 µs is well below a millisecond.
-const ROUND: usize = 256;
 
 /// Discord has closed the shard for a reason that trying again won't mend.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -51,14 +42,6 @@ pub struct FatalClose {
     pub code: u16,
     /// What the operator has to do.
     pub what_to_do: &'static str,
-}
-
-/// What a shard says of itself in IDENTIFY.
-pub(crate) struct Identity {
-    pub(crate) token: Secret,
-    pub(crate) intents: u64,
-    /// Presence with `{{shard}}` in it; none: Discord's default.
-    pub(crate) presence: Option<Value>,
 }
 
 /// One shard's task before it runs.
@@ -228,80 +211,6 @@ impl ShardTask {
         }
     }
 
-    /// Takes in what has come, up to a round, and wakes the readers once.
-    async fn take_round(&mut self, connection: &mut Connection) -> Step {
-        let hub = Arc::clone(&self.hub);
-        let (step, full) = {
-            let mut core = hub.core();
-            let (now, now_ms) = (Instant::now(), unix_ms());
-            let mut taken = 0;
-            let step = loop {
-                let step = self.take(&mut core, connection.payload(), now, now_ms);
-                taken += 1;
-                if !matches!(step, Step::Dispatch | Step::Nothing) || taken == ROUND {
-                    break step;
-                }
-                match connection.try_next() {
-                    Ok(true) => {}
-                    Ok(false) => break step,
-                    Err(closed) => break self.lost(&closed),
-                }
-            };
-            core.log.flush_due(now);
-            (step, taken == ROUND)
-        };
-        hub.changed.notify_waiters();
-        if full {
-            // More is there already: clients on this thread get their turn first.
-            tokio::task::yield_now().await;
-        }
-        step
-    }
-
-    /// One payload.
-    fn take(&mut self, core: &mut Core, payload: &[u8], now: Instant, now_ms: u64) -> Step {
-        let header = match scan(payload) {
-            Ok(header) => header,
-            Err(error) => return self.unusable(&error),
-        };
-        let token = self.identity.token.expose();
-        let step = match self.session.received(&header, payload, now, fastrand::f64(), token) {
-            Ok(step) => step,
-            Err(error) => return self.unusable(&error),
-        };
-        match step {
-            Step::Dispatch => {
-                core.dispatch(&header, payload, now_ms);
-                self.hub.gauges.events.fetch_add(1, Ordering::Relaxed);
-                self.metrics.event(self.hub.shard, header.kind);
-            }
-            Step::Ready => {
-                let data = header.data.and_then(|range| payload.get(range)).unwrap_or_default();
-                return self.begin_session(core, data);
-            }
-            _ if header.op == 11 => self.note_latency(),
-            _ => {}
-        }
-        step
-    }
-
-    fn begin_session(&mut self, core: &mut Core, data: &[u8]) -> Step {
-        match core.begin_session(data, StreamId::random()) {
-            Ok(None) => {}
-            Ok(Some(gap)) => {
-                self.metrics.gaps.inc();
-                warn!(
-                    stream = %gap.stream, from = gap.from, to = gap.to,
-                    "Discord gave a new session instead of a resume: events may be missing"
-                );
-                self.hub.changed.notify_waiters();
-            }
-            Err(error) => return self.unusable(&error),
-        }
-        self.keeper.session_began(core, &self.session);
-        Step::Ready
-    }
-
     fn established(&mut self, new_session: bool) {
         self.set_phase(Phase::Live);
         let gauges = &self.hub.gauges;
@@ -327,24 +236,9 @@ impl ShardTask {
             return Step::Reconnect { close: Some(RESUMABLY), next: Next::NewSession };
         }
         let presence = self.hub.core().presence.clone();
-        let presence = presence.and_then(|payload| serde_json::from_slice::<Value>(&payload).ok());
-        let presence = presence.and_then(|mut payload| payload.get_mut("d").map(Value::take)).or_else(|| {
-            let template = self.identity.presence.as_ref()?;
-            Some(holdfast_discord::presence::render(template, self.hub.shard))
-        });
-        let mut data = json!({
-            "token": self.identity.token.expose(),
-            "intents": self.identity.intents,
-            "shard": [self.hub.shard, self.hub.total],
-            "large_threshold": LARGE_THRESHOLD,
-            "compress": false,
-            "properties": { "os": std::env::consts::OS, "browser": "holdfast", "device": "holdfast" },
-        });
-        if let (Some(presence), Some(fields)) = (presence, data.as_object_mut()) {
-            fields.insert("presence".into(), presence);
-        }
+        let payload = self.identity.payload((self.hub.shard, self.hub.total), presence.as_deref());
         self.outbox.count(Instant::now());
-        match connection.send(json!({ "op": 2, "d": data }).to_string().into_bytes()).await {
+        match connection.send(payload).await {
             Ok(()) => {
                 self.turn = None;
                 self.session.identified();
@@ -393,7 +287,7 @@ impl ShardTask {
         }
     }
 
-    fn lost(&mut self, closed: &Closed) -> Step {
+    pub(super) fn lost(&mut self, closed: &Closed) -> Step {
         self.metrics.disconnects.inc();
         info!(code = closed.code, reason = closed.reason, "connection lost");
         if let (Some(UNKNOWN_OPCODE), Some(opcode)) = (closed.code, self.unknown_opcode.take()) {
@@ -403,22 +297,8 @@ impl ShardTask {
         self.session.closed(closed.code)
     }
 
-    fn unusable(&mut self, error: &dyn std::error::Error) -> Step {
-        self.metrics.malformed.inc();
-        warn!(%error, "a payload can't be used: reconnecting");
-        let Step::Reconnect { next, .. } = self.session.closed(None) else { return Step::Nothing };
-        Step::Reconnect { close: Some(RESUMABLY), next }
-    }
-
     fn set_phase(&self, phase: Phase) {
         self.hub.phase.send_if_modified(|current| std::mem::replace(current, phase) != phase);
-    }
-
-    fn note_latency(&self) {
-        let Some(latency) = self.session.latency() else { return };
-        let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
-        self.hub.gauges.latency_us.store(micros, Ordering::Relaxed);
-        self.metrics.heartbeat_latency.observe(latency.as_secs_f64());
     }
 
     fn after_heartbeat(&self) {
@@ -432,19 +312,7 @@ impl ShardTask {
 }
 
 /// 1000 and 1001 would end the session; this code keeps it for a resume.
-const RESUMABLY: u16 = 4000;
-
-/// "Unknown opcode", of Discord's close codes.
-const UNKNOWN_OPCODE: u16 = 4001;
-
-/// A payload's opcode, if it is none of those that the documentation names.
-fn unknown_opcode(payload: &[u8]) -> Option<u64> {
-    let opcode = u64::from(scan(payload).ok()?.op);
-    (![3, 4, 8, 31, 43].contains(&opcode)).then_some(opcode)
-}
-
-/// The most that Discord allows: members come with GUILD_CREATE for guilds up to this size ("Identify Structure").
-const LARGE_THRESHOLD: u32 = 250;
+pub(super) const RESUMABLY: u16 = 4000;
 
 async fn granted(permit: &mut Option<Permit>) -> Result<(), PermitRefused> {
     match permit {
