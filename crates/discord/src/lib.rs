@@ -15,6 +15,7 @@ mod intents;
 mod opcode;
 mod scan;
 mod structure;
+mod text;
 
 pub use close::{AfterClose, CloseCode};
 pub use event::EventKind;

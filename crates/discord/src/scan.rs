@@ -6,7 +6,8 @@
 use std::ops::Range;
 
 use crate::EventKind;
-use crate::structure::{BLOCK, Blocks, opening};
+use crate::structure::{BLOCK, Blocks, Structure, opening, positions};
+use crate::text::{digits, event, is_space, snowflake, string, trim, trim_end, trim_range, unescape};
 
 /// What a payload says about itself. When a key stands twice, the last one counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,9 +98,10 @@ struct Fields {
     sequence: Option<Range<usize>>,
     name: Option<Range<usize>>,
     data: Option<Range<usize>>,
-    guild: Option<Range<usize>>,
-    id: Option<Range<usize>>,
-    channel: Option<Range<usize>>,
+    /// Of the members of `d`, the place just after the colon.
+    guild: Option<usize>,
+    id: Option<usize>,
+    channel: Option<usize>,
 }
 
 /// The member of the top-level object that is being read.
@@ -118,13 +120,11 @@ struct Walk<'a> {
     depth: u32,
     /// Where the last backslash so far stands; 0 before the first.
     last_escape: usize,
+    /// Where the last string of the blocks before opens.
+    last_opening: usize,
     top: Member,
     /// Whether the bracket open at depth two is `d`, and `d` an object.
     in_data: bool,
-    /// Just after the bracket or comma before the member of `d` that is being read.
-    inner_from: usize,
-    /// That member's key if it is wanted, and the place just after its colon.
-    wanted: Option<(Key, usize)>,
     fields: Fields,
 }
 
@@ -135,10 +135,9 @@ impl<'a> Walk<'a> {
             blocks: Blocks::default(),
             depth: 0,
             last_escape: 0,
+            last_opening: 0,
             top: Member::at(0),
             in_data: false,
-            inner_from: 0,
-            wanted: None,
             fields: Fields::default(),
         }
     }
@@ -146,27 +145,38 @@ impl<'a> Walk<'a> {
     /// Takes the block that starts at `start`; true once the object is closed.
     fn block(&mut self, block: &[u8; BLOCK], start: usize) -> Result<bool, ScanError> {
         let found = self.blocks.next(block);
-        if found.escape != 0 {
-            self.last_escape = start + (BLOCK - 1) - found.escape.leading_zeros() as usize;
-        }
+        self.last_escape = highest(found.escape, start).unwrap_or(self.last_escape);
         if self.is_far_below(found.bracket, block) {
+            self.last_opening = highest(found.opening, start).unwrap_or(self.last_opening);
             return Ok(false);
         }
-        let all = found.bracket | found.separator;
+        let colon = positions(block, b':') & found.outside;
+        let keys = self.keys(colon, &found, block, start);
+        let mut comma = None;
         let mut ahead = u64::MAX;
         loop {
-            // Deeper than two levels only brackets matter.
-            let pending = ahead & if self.depth <= 2 { all } else { found.bracket };
+            // Of the members of `d` only keys matter, and deeper down only brackets.
+            let wanted = match self.depth {
+                0 | 1 => colon | *comma.get_or_insert_with(|| positions(block, b',') & found.outside),
+                2 if self.in_data => keys,
+                _ => 0,
+            };
+            let pending = ahead & (found.bracket | wanted);
             if pending == 0 {
+                self.last_opening = highest(found.opening, start).unwrap_or(self.last_opening);
                 return Ok(false);
             }
             ahead = !(pending ^ (pending - 1));
             let bit = pending.trailing_zeros() as usize;
             let at = start + bit;
             match block[bit % BLOCK] {
-                b':' => self.colon(at)?,
-                b',' => self.comma(at)?,
+                b':' if self.depth == 2 => {
+                    let opened = found.opening & ((1 << bit) - 1);
+                    self.inner_colon(at, highest(opened, start).unwrap_or(self.last_opening));
+                }
+                b':' => self.top_colon(at)?,
                 b'{' | b'[' => self.open(at)?,
+                b',' => self.comma(at)?,
                 _ => {
                     if self.close(at)? {
                         return Ok(true);
@@ -174,6 +184,17 @@ impl<'a> Walk<'a> {
                 }
             }
         }
+    }
+
+    /// Of the colons, those that may follow a wanted key: each of these ends in `d"`, unless an escape or a space
+    /// is near. Branches are what a block costs most, and most keys are not wanted.
+    fn keys(&self, colon: u64, found: &Structure, block: &[u8; BLOCK], start: usize) -> u64 {
+        if self.last_escape + BLOCK >= start {
+            return colon;
+        }
+        let d = positions(block, b'd');
+        // What stands before the first two bytes isn't seen from here.
+        colon & !(found.closing << 1 & !(d << 2) & !0b11)
     }
 
     /// Whether nothing in a block can come up to the levels where keys matter; if so, its brackets are counted.
@@ -199,7 +220,6 @@ impl<'a> Walk<'a> {
                     return Err(ScanError::Malformed(at));
                 }
                 self.in_data = key == Key::Data && self.payload[at] == b'{';
-                self.inner_from = at + 1;
             }
             _ => {}
         }
@@ -222,10 +242,7 @@ impl<'a> Walk<'a> {
                 };
             }
             2 => {
-                if self.in_data {
-                    self.end_inner(at);
-                    self.in_data = false;
-                }
+                self.in_data = false;
                 self.top.closed = Some(at + 1);
             }
             _ => {}
@@ -234,41 +251,22 @@ impl<'a> Walk<'a> {
         Ok(false)
     }
 
-    /// Takes a colon at depth two or less.
-    fn colon(&mut self, at: usize) -> Result<(), ScanError> {
-        match self.depth {
-            2 => {
-                if self.in_data {
-                    self.inner_colon(at);
-                }
-                Ok(())
-            }
-            1 => self.top_colon(at),
-            _ => Err(ScanError::Malformed(at)),
-        }
-    }
-
-    /// Takes a comma at depth two or less.
+    /// Takes a comma at depth one or less.
     fn comma(&mut self, at: usize) -> Result<(), ScanError> {
-        match self.depth {
-            2 => {
-                self.end_inner(at);
-                self.inner_from = at + 1;
-            }
-            1 => {
-                self.end_top(at, false)?;
-                self.top = Member::at(at + 1);
-            }
-            _ => return Err(ScanError::Malformed(at)),
+        if self.depth == 0 {
+            return Err(ScanError::Malformed(at));
         }
+        self.end_top(at, false)?;
+        self.top = Member::at(at + 1);
         Ok(())
     }
 
     fn top_colon(&mut self, at: usize) -> Result<(), ScanError> {
-        if self.top.key.is_some() {
+        if self.depth == 0 || self.top.key.is_some() {
             return Err(ScanError::Malformed(at));
         }
-        let key = self.key(self.top.from, at, top_key).ok_or(ScanError::Malformed(at))?;
+        let text = string(trim(&self.payload[self.top.from..at])).ok_or(ScanError::Malformed(at))?;
+        let key = spelt(text, top_key);
         if key == Key::Data {
             (self.fields.guild, self.fields.id, self.fields.channel) = (None, None, None);
         }
@@ -276,25 +274,16 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    fn inner_colon(&mut self, at: usize) {
-        // Most members end here: every wanted key ends in `d"`, unless it is spelt with escapes or spaces.
-        let plain = self.last_escape < self.inner_from;
-        if plain && matches!(self.payload[..at], [.., last, b'"'] if last != b'd') {
-            return;
+    /// Takes the colon after a key of `d`, whose string opened at `opened`.
+    fn inner_colon(&mut self, at: usize, opened: usize) {
+        let Some(text) = self.payload.get(opened..at).and_then(|key| string(trim_end(key))) else { return };
+        let key = if self.last_escape > opened { spelt(text, data_key) } else { data_key(text) };
+        match key {
+            Key::Guild => self.fields.guild = Some(at + 1),
+            Key::Id => self.fields.id = Some(at + 1),
+            Key::Channel => self.fields.channel = Some(at + 1),
+            _ => {}
         }
-        match self.key(self.inner_from, at, data_key) {
-            None | Some(Key::Other) => {}
-            Some(key) => self.wanted = Some((key, at + 1)),
-        }
-    }
-
-    /// The key between `from` and `to`, spelt with escapes or without; `None` if it isn't a string.
-    fn key(&self, from: usize, to: usize, known: fn(&[u8]) -> Key) -> Option<Key> {
-        let text = string(trim(&self.payload[from..to]))?;
-        if self.last_escape > from && text.contains(&b'\\') {
-            return Some(unescape(text).map_or(Key::Other, |text| known(text.as_bytes())));
-        }
-        Some(known(text))
     }
 
     /// Ends a member of the top-level object; only an empty object (`last`) may have none.
@@ -315,15 +304,6 @@ impl<'a> Walk<'a> {
             _ => {}
         }
         Ok(())
-    }
-
-    fn end_inner(&mut self, at: usize) {
-        match self.wanted.take() {
-            Some((Key::Guild, from)) => self.fields.guild = Some(from..at),
-            Some((Key::Id, from)) => self.fields.id = Some(from..at),
-            Some((Key::Channel, from)) => self.fields.channel = Some(from..at),
-            _ => {}
-        }
     }
 }
 
@@ -346,12 +326,13 @@ impl Fields {
             None | Some(b"null") => (None, EventKind::Unknown),
             Some(text) => event(text).ok_or(ScanError::Name).map(|(name, kind)| (Some(name), kind))?,
         };
-        let id = value(&self.id).and_then(snowflake);
+        let snowflake = |from: Option<usize>| from.and_then(|from| snowflake(&payload[from..]));
+        let id = snowflake(self.id);
         let guild = match kind {
             EventKind::GuildCreate | EventKind::GuildUpdate | EventKind::GuildDelete => id,
-            _ => value(&self.guild).and_then(snowflake),
+            _ => snowflake(self.guild),
         };
-        let channel = value(&self.channel).and_then(snowflake);
+        let channel = snowflake(self.channel);
         Ok(Header { op, name, kind, sequence, sequence_range, data: self.data.clone(), guild, id, channel })
     }
 }
@@ -375,103 +356,15 @@ fn data_key(text: &[u8]) -> Key {
     }
 }
 
-fn is_space(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\n' | b'\r' | b'\t')
+/// The key that a string spells, with escapes or without.
+fn spelt(text: &[u8], known: fn(&[u8]) -> Key) -> Key {
+    if text.contains(&b'\\') {
+        return unescape(text).map_or(Key::Other, |text| known(text.as_bytes()));
+    }
+    known(text)
 }
 
-fn trim_range(payload: &[u8], range: Range<usize>) -> Range<usize> {
-    let (mut start, mut end) = (range.start, range.end);
-    while start < end && is_space(payload[start]) {
-        start += 1;
-    }
-    while start < end && is_space(payload[end - 1]) {
-        end -= 1;
-    }
-    start..end
-}
-
-fn trim(text: &[u8]) -> &[u8] {
-    &text[trim_range(text, 0..text.len())]
-}
-
-/// The inside of a string, if `text` begins and ends with a quote.
-fn string(text: &[u8]) -> Option<&[u8]> {
-    match text {
-        [b'"', inside @ .., b'"'] => Some(inside),
-        _ => None,
-    }
-}
-
-/// The slow path for a string with escapes; `None` if it isn't valid.
-fn unescape(inside: &[u8]) -> Option<String> {
-    let quoted = [b"\"", inside, b"\""].concat();
-    serde_json::from_slice(&quoted).ok()
-}
-
-/// The number that plain digits make; JSON has no leading zeros, signs don't occur in what is read here.
-fn digits(text: &[u8]) -> Option<u64> {
-    if text.is_empty() || (text.len() > 1 && text[0] == b'0') {
-        return None;
-    }
-    decimal(text)
-}
-
-/// The number that digits make, leading zeros or not.
-fn decimal(text: &[u8]) -> Option<u64> {
-    let (first, eights) = text.as_rchunks::<8>();
-    if text.is_empty() || text.len() > 20 {
-        // More digits can only be zeros in front: not worth a path of their own, and no id has them.
-        return if text.is_empty() { None } else { long_decimal(text) };
-    }
-    let mut number = 0_u64;
-    for byte in first {
-        number = number * 10 + u64::from(digit(*byte)?);
-    }
-    for eight in eights {
-        number = number.checked_mul(100_000_000)?.checked_add(eight_digits(*eight)?)?;
-    }
-    Some(number)
-}
-
-fn long_decimal(text: &[u8]) -> Option<u64> {
-    text.iter().try_fold(0_u64, |number, byte| number.checked_mul(10)?.checked_add(u64::from(digit(*byte)?)))
-}
-
-fn digit(byte: u8) -> Option<u8> {
-    byte.is_ascii_digit().then(|| byte - b'0')
-}
-
-/// Eight digits at once, in one word: tens in each pair of bytes, hundreds in each pair of pairs, and so on.
-fn eight_digits(text: [u8; 8]) -> Option<u64> {
-    if !text.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    let digits = u64::from_le_bytes(text) & 0x0f0f_0f0f_0f0f_0f0f;
-    let pairs = (digits * 10 + (digits >> 8)) & 0x00ff_00ff_00ff_00ff;
-    let fours = (pairs * 100 + (pairs >> 16)) & 0x0000_ffff_0000_ffff;
-    Some((fours * 10_000 + (fours >> 32)) & 0xffff_ffff)
-}
-
-fn snowflake(value: &[u8]) -> Option<u64> {
-    let value = trim(value);
-    let Some(inside) = string(value) else { return digits(value) };
-    match decimal(inside) {
-        None if inside.contains(&b'\\') => decimal(unescape(inside)?.as_bytes()),
-        number => number,
-    }
-}
-
-fn event(value: &[u8]) -> Option<(&str, EventKind)> {
-    let name = str::from_utf8(string(value)?).ok()?;
-    let kind = EventKind::from_name(name);
-    if kind != EventKind::Unknown {
-        return Some((name, kind));
-    }
-    if !name.contains(['\\', '"']) {
-        return Some((name, EventKind::Unknown));
-    }
-    match EventKind::from_name(&unescape(name.as_bytes())?) {
-        EventKind::Unknown => Some((name, EventKind::Unknown)),
-        kind => Some((kind.name(), kind)),
-    }
+/// The place of the highest bit, in the block that starts at `start`.
+fn highest(mask: u64, start: usize) -> Option<usize> {
+    mask.checked_ilog2().map(|bit| start + bit as usize)
 }

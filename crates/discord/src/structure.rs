@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 //! Finds JSON's structure in raw bytes, 64 at a time, without looking into strings.
-//! In: a block of payload. Out: bit masks of its brackets, commas and colons outside strings.
+//! In: a block of payload. Out: bit masks of its brackets, of what is outside strings, and of any byte.
 //! Owned by the scanner, one `Blocks` per payload.
 
 use wide::u8x16;
@@ -13,10 +13,14 @@ pub(crate) const BLOCK: usize = 64;
 pub(crate) struct Structure {
     /// `{`, `[`, `}` and `]`
     pub(crate) bracket: u64,
-    /// `,` and `:`
-    pub(crate) separator: u64,
     /// Backslashes
     pub(crate) escape: u64,
+    /// Everything outside of strings
+    pub(crate) outside: u64,
+    /// The quotes that open strings
+    pub(crate) opening: u64,
+    /// The quotes that close them
+    pub(crate) closing: u64,
 }
 
 /// What is carried from block to block.
@@ -33,11 +37,12 @@ impl Blocks {
     #[inline]
     pub(crate) fn next(&mut self, block: &[u8; BLOCK]) -> Structure {
         let found = find(block);
-        let mut string = found.quote;
+        let mut quotes = found.quote;
         if found.backslash != 0 || self.escaping {
-            string &= !self.escaped(found.backslash);
+            quotes &= !self.escaped(found.backslash);
         }
         // Each quote flips whether we are in a string: a prefix sum modulo 2.
+        let mut string = quotes;
         for shift in [1, 2, 4, 8, 16, 32] {
             string ^= string << shift;
         }
@@ -45,8 +50,10 @@ impl Blocks {
         self.in_string = if string >> 63 == 1 { u64::MAX } else { 0 };
         Structure {
             bracket: found.bracket & !string,
-            separator: found.separator & !string,
             escape: found.backslash,
+            outside: !string,
+            opening: quotes & string,
+            closing: quotes & !string,
         }
     }
 
@@ -74,7 +81,6 @@ struct Found {
     quote: u64,
     backslash: u64,
     bracket: u64,
-    separator: u64,
 }
 
 #[inline]
@@ -92,13 +98,16 @@ fn find(block: &[u8; BLOCK]) -> Found {
         bracket: mask(
             folded.map(|bytes| bytes.simd_eq(u8x16::splat(b'{')) | bytes.simd_eq(u8x16::splat(b'}'))),
         ),
-        separator: mask(
-            lanes.map(|bytes| bytes.simd_eq(u8x16::splat(b',')) | bytes.simd_eq(u8x16::splat(b':'))),
-        ),
     }
 }
 
-/// `{` and `[`, in strings too.
+/// Where `byte` stands, in strings too.
+#[inline]
+pub(crate) fn positions(block: &[u8; BLOCK], byte: u8) -> u64 {
+    mask(lanes(block).map(|bytes| bytes.simd_eq(u8x16::splat(byte))))
+}
+
+/// Where `{` and `[` stand, in strings too.
 pub(crate) fn opening(block: &[u8; BLOCK]) -> u64 {
     mask(lanes(block).map(|bytes| (bytes | u8x16::splat(0x20)).simd_eq(u8x16::splat(b'{'))))
 }
@@ -123,7 +132,6 @@ fn find_bytewise(block: &[u8; BLOCK]) -> Found {
         let bit = |equal: bool| u64::from(equal) << at;
         found.quote |= bit(*byte == b'"');
         found.backslash |= bit(*byte == b'\\');
-        found.separator |= bit(matches!(byte, b',' | b':'));
         found.bracket |= bit(matches!(byte, b'{' | b'[' | b'}' | b']'));
     }
     found
@@ -137,10 +145,9 @@ mod tests {
     #[test]
     fn brackets_in_strings_are_no_structure() {
         let found = structure(br#"{"a{":["],",1]}"#);
-        assert_eq!(
-            found[0],
-            Structure { bracket: 1 | 1 << 6 | 3 << 13, separator: 1 << 5 | 1 << 11, escape: 0 }
-        );
+        assert_eq!(found[0].bracket, 1 | 1 << 6 | 3 << 13);
+        assert_eq!(found[0].outside & 0x7fff, 0b111_1100_0111_0001);
+        assert_eq!(found[0].opening, 1 << 1 | 1 << 7);
     }
 
     #[test]
@@ -149,8 +156,8 @@ mod tests {
         text.resize(BLOCK - 1, b'a');
         text.extend_from_slice(b"\\\"{\"{");
         let found = structure(&text);
-        assert_eq!(found[0], Structure { escape: 1 << 63, ..Structure::default() });
-        assert_eq!(found[1], Structure { bracket: 1 << 3, ..Structure::default() });
+        assert_eq!((found[0].bracket, found[0].escape, found[0].outside), (0, 1 << 63, 0));
+        assert_eq!(found[1].bracket, 1 << 3);
     }
 
     proptest! {
@@ -161,8 +168,8 @@ mod tests {
             bytes[32..].copy_from_slice(json.as_bytes());
             let (fast, plain) = (find(&bytes), find_bytewise(&bytes));
             prop_assert_eq!(
-                (fast.quote, fast.backslash, fast.bracket, fast.separator),
-                (plain.quote, plain.backslash, plain.bracket, plain.separator)
+                (fast.quote, fast.backslash, fast.bracket),
+                (plain.quote, plain.backslash, plain.bracket)
             );
         }
 
@@ -171,11 +178,13 @@ mod tests {
             let mut blocks = structure(text.as_bytes());
             let (mut in_string, mut escaped) = (false, false);
             for (at, byte) in text.bytes().enumerate() {
-                let structural = !in_string && !(byte == b'"' && !escaped);
+                let quote = byte == b'"' && !escaped;
+                // An opening quote counts to the string, a closing one doesn't.
+                let structural = in_string == quote;
                 let bit = |mask: u64| mask >> (at % BLOCK) & 1 == 1;
                 let found = &mut blocks[at / BLOCK];
                 prop_assert_eq!(bit(found.bracket), structural && matches!(byte, b'{' | b'[' | b'}' | b']'));
-                prop_assert_eq!(bit(found.separator), structural && matches!(byte, b',' | b':'));
+                prop_assert_eq!(bit(found.outside), structural);
                 if byte == b'"' && !escaped {
                     in_string = !in_string;
                 }

@@ -263,13 +263,16 @@ impl Expected {
             Some("GUILD_CREATE" | "GUILD_UPDATE" | "GUILD_DELETE") => field("id"),
             _ => field("guild_id"),
         };
-        let (op, sequence) = (full["op"].as_u64().unwrap(), full.get("s").and_then(Value::as_u64));
+        let (op, sequence) =
+            (full["op"].as_u64().expect("payloads have an opcode"), full.get("s").and_then(Value::as_u64));
         Expected { op, name, sequence, guild, id: field("id"), channel: field("channel_id") }
     }
 
     fn of(header: &Header<'_>) -> Expected {
         // An unknown name with escapes keeps them: undo that to compare.
-        let name = header.name.map(|name| serde_json::from_str(&format!("\"{name}\"")).unwrap());
+        let name = header
+            .name
+            .map(|name| serde_json::from_str(&format!("\"{name}\"")).expect("names are valid strings"));
         let Header { op, sequence, guild, id, channel, .. } = *header;
         Expected { op: u64::from(op), name, sequence, guild, id, channel }
     }
