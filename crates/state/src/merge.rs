@@ -136,7 +136,11 @@ fn finished<'a>(section: Section, id: u64, bytes: Cow<'a, [u8]>, changes: &Chang
 /// Members that GUILD_MEMBER_ADD brought though they were there ("may also be sent for users who are already
 /// members"), so that they were counted twice.
 pub(crate) fn counted_twice(stored: &Stored<'_>, changes: &Changes) -> Vec<u64> {
-    let joined = |id: &u64| changes.get(Slot::Entity(Section::Members), *id).is_some_and(|it| it.joined);
+    let members = Slot::Entity(Section::Members);
+    if !changes.in_slot(members).any(|(_, entry)| entry.joined) {
+        return Vec::new();
+    }
+    let joined = |id: &u64| changes.get(members, *id).is_some_and(|it| it.joined);
     match stored {
         Stored::List(list) => list.entities().filter_map(|it| it.traits.id).filter(joined).collect(),
         Stored::Absent | Stored::Null => Vec::new(),

@@ -10,14 +10,11 @@ use crate::section::Section;
 
 /// A channel's threads go with it; there are no events for them.
 pub(super) fn delete(record: &mut Record, context: Context, d: &[u8]) -> Result<Outcome, Error> {
-    let fields = Fields::parse(d)?;
-    let id = required(&fields, "id")?;
+    let id = required(&Fields::parse(d)?, "id")?;
     if context.kept.has(Section::Channels) {
         record.changes.gone(Section::Channels, id);
     }
-    // GUILD_TEXT, GUILD_ANNOUNCEMENT, GUILD_FORUM, GUILD_MEDIA ("Channel Types").
-    let has_threads = matches!(fields.get("type"), None | Some("0" | "5" | "15" | "16"));
-    if has_threads && context.kept.has(Section::Threads) {
+    if context.kept.has(Section::Threads) {
         record.changes.clear_threads(Some(id));
     }
     Ok(Outcome::Changed)

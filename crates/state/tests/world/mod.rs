@@ -310,6 +310,7 @@ impl World {
         })
     }
 
+    #[expect(clippy::too_many_lines, reason = "one arm per event")]
     fn channel_data(&mut self, model: &Model, state: &Value, guild: u64, kind: EventKind) -> Option<Value> {
         use EventKind as E;
         let own = model.own_user;
