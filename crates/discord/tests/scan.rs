@@ -100,6 +100,20 @@ fn chunks_of_members_belong_to_their_guild() {
 }
 
 #[test]
+fn keys_are_found_at_every_offset() {
+    for padding in 0..260 {
+        for (space, guild_key) in [("", "guild_id"), (" ", "guild_id"), ("", r"guil\u0064_id")] {
+            let payload = format!(
+                r#"{{"t":"TYPING_START","s":1,"op":0,"d":{{"x":"{}","{guild_key}"{space}:"4","channel_id"{space}:"3","user":{{"id":"9"}},"id"{space}:"2"}}}}"#,
+                "x".repeat(padding)
+            );
+            let header = scan(payload.as_bytes()).unwrap();
+            assert_eq!((header.guild, header.channel, header.id), (Some(4), Some(3), Some(2)), "{payload}");
+        }
+    }
+}
+
+#[test]
 fn keys_and_values_may_be_spelt_with_escapes() {
     let payload = br#"{"\u0074":"MESSAGE\u005fCREATE","\u0073":5,"o\u0070":0,"\u0064":{"\u0067uild_id":"\u00312","i\u0064":"3"}}"#;
     let header = scan(payload).unwrap();
