@@ -66,7 +66,7 @@ impl Encoder {
     pub(crate) fn new(
         encoding: Encoding,
         compress: Option<&str>,
-        level: u32,
+        limits: &Limits,
     ) -> Result<Self, std::io::Error> {
         let level = limits.zlib_level;
         let transport = match compress {
