@@ -35,6 +35,9 @@ pub struct SessionRecord {
     pub total: u32,
     /// READY's `d`, from which clients' READY is made.
     pub ready: Box<RawValue>,
+    /// What clients had set on the session, in the form of the service that keeps it; it may hold secrets.
+    #[serde(default)]
+    pub wishes: Option<Box<RawValue>>,
     /// When the record was written, milliseconds of Unix time.
     #[serde(default)]
     pub written_unix_ms: u64,

@@ -586,9 +586,11 @@ mod tests {
             sequence_base: 1,
             sequence: Some(76),
             position: 77,
+            state_from: 70,
             shard: 3,
             total: 16,
             ready: RawValue::from_string(r#"{"v":10, "unknown":[1]}"#.to_owned()).unwrap(),
+            wishes: None,
             written_unix_ms: 0,
         }
     }

@@ -66,7 +66,9 @@ fn presence(client: &mut Client, mut data: Value) -> Result<(), Refused> {
     }
     let payload = json!({ "op": 3, "d": data }).to_string().into_bytes();
     forward(client, false, payload.clone())?;
-    client.pump.hub.core().presence = Some(payload);
+    let mut core = client.pump.hub.core();
+    core.presence = Some(payload);
+    core.record_changed = true;
     Ok(())
 }
 
@@ -77,7 +79,9 @@ fn voice(client: &mut Client, data: &Value) -> Result<(), Refused> {
     let connected = fields.get("channel_id").is_some_and(|channel| !channel.is_null());
     let payload = json!({ "op": 4, "d": data }).to_string().into_bytes();
     forward(client, true, payload.clone())?;
-    client.pump.hub.core().voice.want(guild, connected, &payload);
+    let mut core = client.pump.hub.core();
+    core.voice.want(guild, connected, &payload);
+    core.record_changed = true;
     Ok(())
 }
 

@@ -178,9 +178,11 @@ async fn upgrade(front: &Front, tcp: TcpStream, peer: SocketAddr, tls: Option<Tl
     let reading = Reading::new(socket, query.encoding, PAYLOADS_A_MINUTE);
     let number = front.next_connection();
     let about = About { query, peer, number, invalidated: false };
-    let link = Link { reading, writing: Writing { writer, out, control }, about };
+    let mut link = Link { reading, writing: Writing { writer, out, control }, about };
     if let Some(refused) = refused {
         front.metrics.closed(refused.code);
+        // The upgrade's response goes before the close.
+        link.writing.flush().await.ok()?;
         link.close(&refused).await;
         return None;
     }

@@ -9,12 +9,14 @@ use std::{collections::BTreeSet, sync::Arc};
 use holdfast_cluster::ShardStore;
 use holdfast_discord::{EventKind, Header};
 use holdfast_state::{Guilds, Snapshot};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use super::{
     members::MemberRequests,
     ready::{Ready, ReadyError},
     sessions::Sessions,
-    voice::VoiceStates,
+    voice::{self, VoiceStates},
 };
 use crate::log::{Entry, Gap, Log, Position, StreamId};
 
@@ -36,12 +38,20 @@ pub(crate) struct Core {
     pub(crate) voice: VoiceStates,
     /// Last presence that a client sent (op 3, whole), for the next session.
     pub(crate) presence: Option<Vec<u8>>,
-    /// READY's data has changed since it was stored.
-    pub(crate) ready_changed: bool,
+    /// What the session's record holds has changed since it was stored.
+    pub(crate) record_changed: bool,
     /// There was an upstream session before the current one, in this process or in one before it.
     pub(crate) had_session: bool,
     /// Opcodes that Discord closed our connection for.
     pub(crate) refused_opcodes: BTreeSet<u64>,
+}
+
+/// What clients have set on the session: its last presence and its voice connections.
+#[derive(Default, Serialize, Deserialize)]
+pub(crate) struct Wishes {
+    presence: Option<Box<RawValue>>,
+    #[serde(default)]
+    voice: voice::Stored,
 }
 
 /// A position with everything that is true at it.
@@ -71,7 +81,7 @@ impl Core {
             members: MemberRequests::new(fastrand::u64(..)),
             voice: VoiceStates::default(),
             presence: None,
-            ready_changed: false,
+            record_changed: false,
             had_session: false,
             refused_opcodes: BTreeSet::new(),
         }
@@ -84,7 +94,7 @@ impl Core {
         let first = !std::mem::replace(&mut self.had_session, true);
         self.guilds.ready(ready.user, &ready.guilds);
         self.ready = Some(Arc::new(ready));
-        self.ready_changed = true;
+        self.record_changed = true;
         let gap = self.log.start_stream(stream);
         if first {
             return Ok(None);
@@ -129,7 +139,7 @@ impl Core {
             EventKind::UserUpdate => {
                 if let Some(ready) = self.ready.as_ref().and_then(|ready| ready.with_user(data)) {
                     self.ready = Some(Arc::new(ready));
-                    self.ready_changed = true;
+                    self.record_changed = true;
                 }
                 self.guilds.apply(header.kind, header.guild, data, position);
             }
@@ -162,8 +172,20 @@ impl Core {
         (self.log.oldest(), self.log.last())
     }
 
+    /// What clients have set on the session and a restart must not forget.
+    pub(crate) fn wishes(&self) -> Wishes {
+        let presence = self.presence.as_deref().and_then(|payload| serde_json::from_slice(payload).ok());
+        Wishes { presence, voice: self.voice.stored() }
+    }
+
+    /// Takes over what an earlier process stored.
+    pub(crate) fn restore_wishes(&mut self, wishes: Wishes) {
+        self.presence = wishes.presence.map(|payload| payload.get().as_bytes().to_vec());
+        self.voice.restore(wishes.voice);
+    }
+
     fn note_voice(&mut self, kind: EventKind, guild: u64, data: &[u8]) {
         let own = self.ready.as_ref().map_or(0, |ready| ready.user);
-        self.voice.note(kind, guild, own, data);
+        self.record_changed |= self.voice.note(kind, guild, own, data);
     }
 }

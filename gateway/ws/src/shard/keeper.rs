@@ -13,7 +13,7 @@ use std::{
 use holdfast_cluster::{Saved, SessionRecord, ShardStore};
 use holdfast_discord::session::Session;
 use holdfast_state::{Compacted, Compaction, GuildSnapshot};
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 use tokio::{
     task::JoinHandle,
     time::{Interval, MissedTickBehavior, interval},
@@ -115,7 +115,7 @@ impl Keeper {
         core.save_clients();
         self.finish_job(&mut core);
         self.retain(&mut core);
-        if core.ready_changed || now.duration_since(self.last_record) >= RECORD_EVERY {
+        if core.record_changed || now.duration_since(self.last_record) >= RECORD_EVERY {
             self.save_record(&mut core, session);
         }
         if self.job.is_none() {
@@ -147,7 +147,7 @@ impl Keeper {
 
     fn save_record(&mut self, core: &mut Core, session: &Session) {
         self.last_record = Instant::now();
-        core.ready_changed = false;
+        core.record_changed = false;
         let (Some(resumable), Some(ready)) = (session.resumable(), core.ready.as_ref()) else { return };
         let Ok(ready) = RawValue::from_string(ready.stored()) else { return };
         self.store.save(&SessionRecord {
@@ -161,6 +161,7 @@ impl Keeper {
             shard: core.shard.0,
             total: core.shard.1,
             ready,
+            wishes: to_raw_value(&core.wishes()).ok(),
             written_unix_ms: unix_ms(),
         });
     }

@@ -109,6 +109,8 @@ fn restore(core: &mut Core, store: &ShardStore, record: &SessionRecord) -> Resul
     let ready = Ready::parse(record.ready.get().as_bytes()).map_err(|_| "READY's data is damaged")?;
     core.guilds.ready(ready.user, &ready.guilds);
     core.ready = Some(std::sync::Arc::new(ready));
+    let wishes = record.wishes.as_ref().and_then(|wishes| serde_json::from_str(wishes.get()).ok());
+    core.restore_wishes(wishes.unwrap_or_default());
     for (guild, checkpoint) in store.load_guilds() {
         if core.guilds.restore(guild, &checkpoint).is_err() {
             return Err("a guild's checkpoint is damaged");

@@ -7,7 +7,8 @@
 use std::collections::HashMap;
 
 use holdfast_discord::EventKind;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 /// One guild's voice connection: the `d` of the two events that it takes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,6 +19,17 @@ pub(crate) struct Voice {
     pub(crate) server: Option<Vec<u8>>,
     /// Last op 4 that a client sent, whole.
     pub(crate) wanted: Option<Vec<u8>>,
+}
+
+/// What survives a restart: JSON in JSON, by guild.
+#[derive(Default, Serialize, Deserialize)]
+pub(crate) struct Stored(HashMap<u64, StoredVoice>);
+
+#[derive(Serialize, Deserialize)]
+struct StoredVoice {
+    state: Option<Box<RawValue>>,
+    server: Option<Box<RawValue>>,
+    wanted: Option<Box<RawValue>>,
 }
 
 /// All voice connections of a shard by guild.
@@ -40,12 +52,13 @@ struct ServerFields<'a> {
 }
 
 impl VoiceStates {
-    /// An event of kind VOICE_STATE_UPDATE or VOICE_SERVER_UPDATE; others are none of ours.
-    pub(crate) fn note(&mut self, kind: EventKind, guild: u64, own_user: u64, data: &[u8]) {
+    /// An event of kind VOICE_STATE_UPDATE or VOICE_SERVER_UPDATE; others are none of ours. True: it was the
+    /// bot's own.
+    pub(crate) fn note(&mut self, kind: EventKind, guild: u64, own_user: u64, data: &[u8]) -> bool {
         match kind {
             EventKind::VoiceStateUpdate => self.state(guild, own_user, data),
             EventKind::VoiceServerUpdate => self.server(guild, data),
-            _ => {}
+            _ => false,
         }
     }
 
@@ -68,6 +81,27 @@ impl VoiceStates {
         self.by_guild.values().filter(|voice| voice.state.is_some())
     }
 
+    /// What is to be stored. It holds voice servers' tokens: secrets.
+    pub(crate) fn stored(&self) -> Stored {
+        let raw = |json: &Option<Vec<u8>>| serde_json::from_slice(json.as_deref()?).ok();
+        let one = |voice: &Voice| StoredVoice {
+            state: raw(&voice.state),
+            server: raw(&voice.server),
+            wanted: raw(&voice.wanted),
+        };
+        Stored(self.by_guild.iter().map(|(guild, voice)| (*guild, one(voice))).collect())
+    }
+
+    /// Takes over what was stored.
+    pub(crate) fn restore(&mut self, stored: Stored) {
+        let bytes = |json: Option<Box<RawValue>>| json.map(|json| json.get().as_bytes().to_vec());
+        for (guild, voice) in stored.0 {
+            let voice =
+                Voice { state: bytes(voice.state), server: bytes(voice.server), wanted: bytes(voice.wanted) };
+            self.by_guild.insert(guild, voice);
+        }
+    }
+
     /// Discord has begun a new session: what it said of the old one is stale.
     pub(crate) fn new_session(&mut self) {
         self.by_guild.retain(|_, voice| voice.wanted.is_some());
@@ -77,23 +111,25 @@ impl VoiceStates {
         }
     }
 
-    fn state(&mut self, guild: u64, own_user: u64, data: &[u8]) {
-        let Ok(state) = serde_json::from_slice::<StateFields<'_>>(data) else { return };
+    fn state(&mut self, guild: u64, own_user: u64, data: &[u8]) -> bool {
+        let Ok(state) = serde_json::from_slice::<StateFields<'_>>(data) else { return false };
         if state.user_id.parse() != Ok(own_user) {
-            return;
+            return false;
         }
         if state.channel_id.is_none() {
             self.by_guild.remove(&guild);
-            return;
+            return true;
         }
         self.by_guild.entry(guild).or_default().state = Some(data.to_vec());
+        true
     }
 
-    fn server(&mut self, guild: u64, data: &[u8]) {
-        let Ok(server) = serde_json::from_slice::<ServerFields<'_>>(data) else { return };
+    fn server(&mut self, guild: u64, data: &[u8]) -> bool {
+        let Ok(server) = serde_json::from_slice::<ServerFields<'_>>(data) else { return false };
         // A null endpoint: the voice server has gone away and a new one is being allocated.
         let usable = server.endpoint.is_some();
         self.by_guild.entry(guild).or_default().server = usable.then(|| data.to_vec());
+        true
     }
 }
 
@@ -135,6 +171,16 @@ mod tests {
         voice.new_session();
         assert_eq!(voice.connected().count(), 0);
         assert_eq!(voice.wanted().collect::<Vec<_>>(), [b"join"]);
+    }
+
+    #[test]
+    fn connections_survive_being_stored() {
+        let mut voice = connected();
+        voice.want(5, true, br#"{"op":4}"#);
+        let stored = serde_json::to_string(&voice.stored()).unwrap();
+        let mut restored = VoiceStates::default();
+        restored.restore(serde_json::from_str(&stored).unwrap());
+        assert_eq!(restored.by_guild, voice.by_guild);
     }
 
     const JOINED: &[u8] = br#"{"user_id":"1","channel_id":"7","session_id":"s"}"#;
