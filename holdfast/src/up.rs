@@ -62,43 +62,39 @@ async fn run(written: &Written, options: &Run, simulation: Option<Simulation>) -
         let metrics = service.metrics.clone();
         service.pages.add("/metrics", move || Page::metrics(with_their_names(&metrics.encode())));
     }
-    let running = match start(&settings, &service, &shutdown).await {
-        Ok(running) => running,
-        Err(error) => return ended_early(error),
+    let front = bind(settings.ws.listen, "ws.listen")?;
+    let addresses = Addresses { front: front.local_addr()?, admin: serve_admin(&settings, &service)? };
+    addresses.announce(&settings, options.addresses.as_deref(), simulation.as_ref())?;
+    // The admin listener answers already: Discord may be out of reach for long, and /readyz says so.
+    let exit = match holdfast_ws::start(settings.ws.clone(), front, &service, shutdown.clone()).await {
+        Ok(ws) => wait(ws, &service, &shutdown, settings.ws.drain_timeout).await,
+        Err(WsError::Stopped) => Exit::Ok,
+        Err(error) => ended(Err(error)),
     };
-    running.announce(&settings, options.addresses.as_deref(), simulation.as_ref())?;
-    let exit = wait(running.ws, &service, &shutdown, settings.ws.drain_timeout).await;
+    let exit = finish(&service, exit).await;
     if let Some(simulation) = simulation {
         simulation.stop().await;
     }
     Ok(exit)
 }
 
-/// What runs, and where.
-struct Running {
-    ws: Ws,
+fn serve_admin(settings: &Settings, service: &Service) -> anyhow::Result<Option<SocketAddr>> {
+    if !settings.admin.enabled {
+        return Ok(None);
+    }
+    let listener = bind(settings.admin.listen, "admin.listen")?;
+    let address = listener.local_addr()?;
+    admin::serve(listener, service.pages.clone(), Router::new(), &service.tasks);
+    Ok(Some(address))
+}
+
+/// Where everything is.
+struct Addresses {
     front: SocketAddr,
     admin: Option<SocketAddr>,
 }
 
-async fn start(
-    settings: &Settings,
-    service: &Service,
-    shutdown: &CancellationToken,
-) -> anyhow::Result<Running> {
-    let listener = bind(settings.ws.listen, "ws.listen")?;
-    let front = listener.local_addr()?;
-    let mut admin_address = None;
-    if settings.admin.enabled {
-        let listener = bind(settings.admin.listen, "admin.listen")?;
-        admin_address = Some(listener.local_addr()?);
-        admin::serve(listener, service.pages.clone(), Router::new(), &service.tasks);
-    }
-    let ws = holdfast_ws::start(settings.ws.clone(), listener, service, shutdown.clone()).await?;
-    Ok(Running { ws, front, admin: admin_address })
-}
-
-impl Running {
+impl Addresses {
     /// Says where everything is: to people on standard output, to programs in a file.
     fn announce(
         &self,
@@ -132,7 +128,7 @@ impl Running {
 
 /// Waits for the end, asked for or not, and says how it went.
 async fn wait(mut ws: Ws, service: &Service, shutdown: &CancellationToken, deadline: Duration) -> Exit {
-    let mut exit = tokio::select! {
+    let exit = tokio::select! {
         biased;
         outcome = ws.wait() => ended(outcome),
         () = overdue(service, shutdown, deadline) => {
@@ -141,6 +137,11 @@ async fn wait(mut ws: Ws, service: &Service, shutdown: &CancellationToken, deadl
         }
     };
     shutdown.cancel();
+    exit
+}
+
+/// Ends the tasks of the process itself.
+async fn finish(service: &Service, mut exit: Exit) -> Exit {
     if let Err(unfinished) = service.tasks.finish(LAST_TASKS).await {
         tracing::warn!(%unfinished, "tasks did not end");
         exit = if exit == Exit::Ok { Exit::DrainDeadline } else { exit };
@@ -171,15 +172,6 @@ fn ended(outcome: Result<(), WsError>) -> Exit {
             tracing::error!("the gateway service ended: {error:#}");
             exit
         }
-    }
-}
-
-/// The service did not start. An error of ours goes to the log like any later one; the rest is `main`'s to tell.
-fn ended_early(error: anyhow::Error) -> anyhow::Result<Exit> {
-    match error.downcast::<WsError>() {
-        Ok(WsError::Stopped) => Ok(Exit::Ok),
-        Ok(error) => Ok(ended(Err(error))),
-        Err(error) => Err(error),
     }
 }
 

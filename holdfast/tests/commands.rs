@@ -61,7 +61,9 @@ fn the_contract_names_every_metric_and_no_other() {
     let mut documented = metrics_of_the_contract();
     let folder = Folder::new();
     let holdfast = Running::start(&folder, &["up", "--simulate"], "addresses.json");
-    let text = get(&holdfast.address("admin"), "/metrics");
+    let admin = holdfast.address("admin");
+    until("all shards are live", || get(&admin, "/readyz").starts_with("HTTP/1.1 200"));
+    let text = get(&admin, "/metrics");
     let mut registered: Vec<_> = text
         .lines()
         .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '))
@@ -106,6 +108,18 @@ async fn a_wrong_token_ends_up_and_doctor_with_3_and_says_what_to_do() {
         assert_eq!(output.status.code(), Some(3), "{command}: {said}");
         assert!(said.contains("Developer Portal") && !said.contains("wrong-token"), "{command}: {said}");
     }
+}
+
+#[test]
+fn while_discord_is_out_of_reach_readyz_says_so_and_sigterm_ends_with_0() {
+    let api = format!("http://127.0.0.1:{}/api/v10", free_port());
+    let folder =
+        Folder::with("holdfast.toml", &format!("[discord]\ntoken = \"sim-token\"\napi_url = \"{api}\"\n"));
+    let mut holdfast = Running::start(&folder, &["up"], "addresses.json");
+    let admin = holdfast.address("admin");
+    until("the condition is stated", || get(&admin, "/readyz").contains("Discord's gateway"));
+    assert!(get(&admin, "/healthz").starts_with("HTTP/1.1 200"));
+    assert_eq!(holdfast.terminate(), Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

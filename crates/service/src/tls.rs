@@ -75,3 +75,22 @@ impl Tls {
         Ok(Arc::new(config))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_missing_or_holds_no_certificate_is_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("cert.pem");
+        let tls = Tls { cert: file.clone(), key: file.clone() };
+        let named = |tls: &Tls| match tls.server_config() {
+            Err(TlsError::File { file, .. }) => Some(file),
+            _ => None,
+        };
+        assert_eq!(named(&tls), Some(file.clone()));
+        std::fs::write(&file, "no certificate").expect("writes");
+        assert_eq!(named(&tls), Some(file));
+    }
+}
