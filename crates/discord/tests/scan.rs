@@ -102,7 +102,7 @@ fn chunks_of_members_belong_to_their_guild() {
 #[test]
 fn keys_are_found_at_every_offset() {
     for padding in 0..260 {
-        for (space, guild_key) in [("", "guild_id"), (" ", "guild_id"), ("", r"guil\u0064_id")] {
+        for (space, guild_key) in [("", "guild_id"), (" ", "guild_id"), ("", r"guild_i\u0064")] {
             let payload = format!(
                 r#"{{"t":"TYPING_START","s":1,"op":0,"d":{{"x":"{}","{guild_key}"{space}:"4","channel_id"{space}:"3","user":{{"id":"9"}},"id"{space}:"2"}}}}"#,
                 "x".repeat(padding)
