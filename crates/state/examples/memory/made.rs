@@ -64,7 +64,7 @@ impl Made {
             self.member(self.users[at], &mut out);
         }
         out.push_str(r#"],"presences":["#);
-        for at in 0..self.users.len() * 2 / 5 {
+        for at in 0..self.users.len() * 3 / 10 {
             if at > 0 {
                 out.push(',');
             }
@@ -98,7 +98,7 @@ impl Made {
             );
         }
         out.push_str(r#"],"stickers":[],"emojis":["#);
-        for at in 0..30 {
+        for at in 0..20 {
             let comma = if at > 0 { "," } else { "" };
             let (name, id) = (self.name(1), snowflake(&mut self.rng));
             let _ = write!(
@@ -123,7 +123,7 @@ impl Made {
 
     fn channel(&mut self, id: u64) -> String {
         let mut overwrites = String::new();
-        for at in 0..self.rng.usize(1..5) {
+        for at in 0..self.rng.usize(1..4) {
             let comma = if at > 0 { "," } else { "" };
             let role = self.roles[self.rng.usize(0..self.roles.len())];
             let _ = write!(
@@ -215,7 +215,7 @@ impl Made {
         let (kind, d) = match self.rng.u8(0..100) {
             0..50 => {
                 let (status, rest) = self.presence();
-                let d = if self.rng.u8(0..4) == 0 {
+                let d = if self.rng.u8(0..10) < 7 {
                     format!(
                         r#"{{"user":{{"id":"{user}"}},"status":"offline","guild_id":"{guild}","client_status":{{}},"activities":[]}}"#
                     )
