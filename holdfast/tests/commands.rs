@@ -7,9 +7,11 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use futures_util::{SinkExt, StreamExt};
 use holdfast_simulator::{Limits, Options, Simulator};
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio_websockets::{ClientBuilder, Message};
 
 /// How long anything may take before the test says what it waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -56,13 +58,16 @@ fn up_simulate_needs_nothing_and_ends_with_0_on_sigterm() {
     assert_eq!(holdfast.terminate(), Some(0));
 }
 
-#[test]
-fn the_contract_names_every_metric_and_no_other() {
+#[tokio::test(flavor = "multi_thread")]
+async fn the_contract_names_every_metric_and_no_other() {
     let mut documented = metrics_of_the_contract();
     let folder = Folder::new();
     let holdfast = Running::start(&folder, &["up", "--simulate"], "addresses.json");
     let admin = holdfast.address("admin");
     until("all shards are live", || get(&admin, "/readyz").starts_with("HTTP/1.1 200"));
+    // A metric with labels appears with its first sample.
+    say_nonsense(&holdfast.address("ws")).await;
+    until("the nonsense is refused", || get(&admin, "/metrics").contains("holdfast_ws_client_closes"));
     let text = get(&admin, "/metrics");
     let mut registered: Vec<_> = text
         .lines()
@@ -162,6 +167,14 @@ fn the_level_of_the_log_follows_the_file() {
     folder.write("holdfast.toml", "[log]\nlevel = \"debug\"\n");
     until("the level is read anew", || holdfast.log().contains("log level read anew"));
     assert_eq!(holdfast.terminate(), Some(0));
+}
+
+/// A client that Discord would close with 4002.
+async fn say_nonsense(front: &str) {
+    let uri = format!("ws://{front}/?v=10&encoding=json").parse().expect("an address");
+    let (mut client, _) = ClientBuilder::from_uri(uri).connect().await.expect("connects");
+    client.send(Message::text("nonsense")).await.expect("sends");
+    while client.next().await.is_some_and(|message| message.is_ok_and(|message| !message.is_close())) {}
 }
 
 /// Names and types in the tables of docs/contract.md, without those that are planned.
