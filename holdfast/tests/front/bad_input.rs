@@ -7,7 +7,9 @@ use holdfast_simulator::{Simulator, Traffic};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 
-use crate::support::{ALL, BINARY, Client, Holdfast, PING, TEXT, TOKEN, Wire, discord, frame, identify, read_close};
+use crate::support::{
+    ALL, BINARY, Client, Holdfast, PING, TEXT, TOKEN, Wire, discord, frame, identify, read_close,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_frame_is_closed_as_undecodable() {
@@ -20,7 +22,10 @@ async fn what_is_no_frame_is_closed_as_undecodable() {
         ("a control opcode that isn't one", masked(0x8f)),
         ("a ping in fragments", masked(0x09)),
         ("a close in fragments", masked(0x08)),
-        ("a ping longer than a control frame may be", [&[0x89, 0xfe, 1, 0, 1, 2, 3, 4][..], &[0; 256]].concat()),
+        (
+            "a ping longer than a control frame may be",
+            [&[0x89, 0xfe, 1, 0, 1, 2, 3, 4][..], &[0; 256]].concat(),
+        ),
         ("a continuation of nothing", masked(0x80)),
         ("a frame of 1 GiB", [&[0x82, 0xff][..], &(1_u64 << 30).to_be_bytes(), &[0; 64]].concat()),
         ("a frame of 2^63 bytes", [&[0x82, 0xff][..], &(1_u64 << 63).to_be_bytes(), &[0; 64]].concat()),

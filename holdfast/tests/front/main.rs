@@ -4,7 +4,11 @@
 
 mod bad_input;
 mod bad_manners;
+mod commands;
 mod cuts;
+mod encodings;
+mod intents;
+mod members;
 mod restarts;
 mod snapshot;
 mod support;

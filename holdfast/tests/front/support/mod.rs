@@ -2,6 +2,7 @@
 //! What the tests are told with: a simulated Discord, a Holdfast process, clients, and a count of messages.
 
 mod client;
+pub(crate) mod etf;
 mod ledger;
 mod process;
 mod wire;
@@ -31,9 +32,13 @@ pub(crate) async fn discord(shards: u32, guilds: u32) -> Simulator {
 
 /// The same with other limits.
 pub(crate) async fn discord_with(shards: u32, guilds: u32, change: impl FnOnce(&mut Limits)) -> Simulator {
+    discord_of(shards, WorldSpec { guilds, ..WorldSpec::default() }, change).await
+}
+
+/// The same with guilds of one's own liking.
+pub(crate) async fn discord_of(shards: u32, world: WorldSpec, change: impl FnOnce(&mut Limits)) -> Simulator {
     let mut limits = Limits { shards, max_concurrency: shards, ..Limits::default() };
     change(&mut limits);
-    let world = WorldSpec { guilds, ..WorldSpec::default() };
     Simulator::start(Options { world, limits, ..Options::default() }).await.expect("the simulator starts")
 }
 

@@ -45,12 +45,17 @@ impl Holdfast {
 
     /// Starts before a simulated Discord.
     pub(crate) async fn start_with(discord: &Simulator, setup: &Setup<'_>) -> Self {
+        Self::start_at(discord.api_url(), setup).await
+    }
+
+    /// Starts before whatever is, or will be, at an address.
+    pub(crate) async fn start_at(api_url: &str, setup: &Setup<'_>) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let settings = format!(
             "[discord]\ntoken = \"{TOKEN}\"\napi_url = \"{}\"\nintents = {}\n{}\n\
              [admin]\nlisten = \"127.0.0.1:0\"\n[log]\nlevel = \"info\"\n\
              [ws]\nlisten = \"127.0.0.1:0\"\nstate_dir = \"{}\"\ncache = {{ {} }}\n{}\n",
-            discord.api_url(),
+            api_url,
             setup.intents,
             setup.discord,
             folder.path().join("state").display(),
@@ -64,12 +69,17 @@ impl Holdfast {
 
     /// A second process with the same settings and state; how it ended and what it said.
     pub(crate) async fn second(&self) -> (Option<i32>, String) {
-        let config = self.folder.path().join("holdfast.toml");
-        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_holdfast"));
-        command.args(["ws", "--config"]).arg(config).kill_on_drop(true);
-        let output = within("the end of a second process", command.output()).await.expect("the binary runs");
-        let said = [output.stdout, output.stderr].concat();
-        (output.status.code(), String::from_utf8_lossy(&said).into_owned())
+        let said = self.folder.path().join("second");
+        let file = std::fs::File::create(&said).expect("the output file opens");
+        let child = Command::new(env!("CARGO_BIN_EXE_holdfast"))
+            .args(["ws", "--config"])
+            .arg(self.folder.path().join("holdfast.toml"))
+            .stdout(file.try_clone().expect("the file is cloned"))
+            .stderr(file)
+            .spawn();
+        let mut child = child.expect("the binary runs");
+        let status = exit(&mut child).await;
+        (status.code(), std::fs::read_to_string(said).unwrap_or_default())
     }
 
     /// Resident memory in MiB.
@@ -113,15 +123,7 @@ impl Holdfast {
 
     /// Waits for the process to end by itself.
     pub(crate) async fn ended(&mut self) -> ExitStatus {
-        within("the end of the process", async {
-            loop {
-                if let Some(status) = self.child.try_wait().expect("the process is ours") {
-                    return status;
-                }
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        })
-        .await
+        exit(&mut self.child).await
     }
 
     /// Where log, sessions and guild state are.
@@ -136,6 +138,11 @@ impl Holdfast {
 
     /// A page of the admin listener.
     pub(crate) async fn page(&self, path: &str) -> String {
+        self.answer(path).await.1
+    }
+
+    /// The status of a page of the admin listener, and the page.
+    pub(crate) async fn answer(&self, path: &str) -> (u16, String) {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let address = self.admin.trim_start_matches("http://");
         let mut tcp = tokio::net::TcpStream::connect(address).await.expect("the admin listener answers");
@@ -143,7 +150,8 @@ impl Holdfast {
         tcp.write_all(request.as_bytes()).await.expect("the request is sent");
         let mut answer = String::new();
         tcp.read_to_string(&mut answer).await.expect("the answer is text");
-        answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default()
+        let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+        (status, answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
     }
 
     /// A metric's value; the sum over its labels.
@@ -186,6 +194,21 @@ impl Drop for Holdfast {
         if std::thread::panicking() {
             eprintln!("── holdfast said ──\n{}", self.output());
         }
+    }
+}
+
+/// Waits for a process to end; ends it when it doesn't.
+async fn exit(child: &mut Child) -> ExitStatus {
+    let deadline = std::time::Instant::now() + super::PATIENCE;
+    loop {
+        if let Some(status) = child.try_wait().expect("the process is ours") {
+            return status;
+        }
+        if std::time::Instant::now() > deadline {
+            let _ = child.kill();
+            panic!("the process did not end");
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 
