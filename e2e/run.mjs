@@ -27,6 +27,8 @@ const tests = spawn(
     '--test',
     '--test-concurrency=2',
     '--test-reporter=spec',
+    // A handle that somebody forgot must not keep a finished run waiting.
+    '--test-force-exit',
     ...(values.only ? [`--test-name-pattern=${values.only}`] : []),
     ...files,
   ],

@@ -8,7 +8,7 @@ cd "$(dirname "$0")"
 need() {
     command -v "$1" >/dev/null 2>&1 || { echo "e2e/setup.sh: $1 is missing: $2" >&2; exit 1; }
 }
-need node 'install Node.js 20 or newer'
+need node 'install Node.js 20.14 or newer'
 need npm 'it comes with Node.js'
 PYTHON=${PYTHON:-python3}
 need "$PYTHON" 'install Python 3.10 or newer, or set PYTHON'
