@@ -18,6 +18,10 @@ pub(crate) struct Packed {
     pub(crate) raw_len: u32,
 }
 
+/// What entities look like, so that the first of its kind in a block compresses like the second. Blocks can only be
+/// read with the dictionary that they were written with: a change of it is a change of the checkpoints' format.
+const DICTIONARY: &[u8] = include_bytes!("dictionary.txt");
+
 struct Codec {
     compressor: Option<(i32, Compressor<'static>)>,
     decompressor: Option<Decompressor<'static>>,
@@ -51,7 +55,7 @@ impl Packed {
         out.reserve(self.raw_len as usize);
         CODEC.with_borrow_mut(|codec| {
             if codec.decompressor.is_none() {
-                codec.decompressor = Decompressor::new().ok();
+                codec.decompressor = Decompressor::with_dictionary(DICTIONARY).ok();
             }
             let decompressor = codec.decompressor.as_mut().ok_or(ReadError::Damaged)?;
             let size = decompressor.decompress_to_buffer(&self.bytes, out).map_err(|_| ReadError::Damaged)?;
@@ -63,7 +67,7 @@ impl Packed {
 fn compress(raw: &[u8], level: i32) -> Option<Vec<u8>> {
     CODEC.with_borrow_mut(|codec| {
         if codec.compressor.as_ref().is_none_or(|(its, _)| *its != level) {
-            codec.compressor = Some((level, Compressor::new(level).ok()?));
+            codec.compressor = Some((level, Compressor::with_dictionary(level, DICTIONARY).ok()?));
         }
         codec.compressor.as_mut()?.1.compress(raw).ok()
     })

@@ -49,8 +49,8 @@ impl Default for Options {
             stage_instances: true,
             scheduled_events: true,
             soundboard_sounds: true,
-            compact_min_bytes: 2048,
-            compact_percent: 25,
+            compact_min_bytes: 1024,
+            compact_percent: 12,
             level: 1,
         }
     }
