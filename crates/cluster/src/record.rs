@@ -73,11 +73,11 @@ pub struct ClientRecord {
     pub written: u64,
     /// Last position that a heartbeat of its confirmed.
     pub confirmed: u64,
-    /// Position of the snapshot that it was given: it can't resume below.
+    /// Position of the snapshot that it was given: below it, it gets what belongs into catch-up only.
     pub snapshot: u64,
-    /// Whether that snapshot was written whole: before, the session can only be taken over, not resumed.
+    /// Sequence of the snapshot's last payload: from there on the client can resume.
     #[serde(default)]
-    pub complete: bool,
+    pub base: u64,
     /// When its connection ended, milliseconds of Unix time; `None` while connected.
     #[serde(default)]
     pub disconnected_unix_ms: Option<u64>,

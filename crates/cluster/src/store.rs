@@ -605,7 +605,7 @@ mod tests {
             confirmed: 60,
             snapshot: 12,
             disconnected_unix_ms: Some(1),
-            complete: true,
+            base: 10,
             requests: vec![(4, Some("nonce".to_owned())), (5, None)],
         }
     }

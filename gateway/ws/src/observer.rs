@@ -12,7 +12,7 @@ use std::{
 };
 
 use holdfast_service::Condition;
-use tokio::select;
+use tokio::{select, sync::Notify};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -30,6 +30,8 @@ pub(crate) struct Observer {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) gateway: Arc<Gateway>,
     pub(crate) ready: Condition,
+    /// Woken when a shard has changed its phase.
+    pub(crate) phases: Arc<Notify>,
     /// Shards that were live at the last look.
     pub(crate) live: AtomicUsize,
 }
@@ -41,6 +43,7 @@ impl Observer {
         loop {
             select! { biased;
                 () = stopping.cancelled() => return,
+                () = self.phases.notified() => self.observe_phases(),
                 _ = every.tick() => self.observe(),
             }
         }
@@ -71,8 +74,12 @@ impl Observer {
         metrics.guilds.set(guilds as u64);
         metrics.sessions.set(sessions as u64);
         metrics.identifies_remaining.set(i64::from(self.gateway.identifies_remaining()));
+        self.observe_phases();
+    }
+
+    fn observe_phases(&self) {
         let live = self.hubs.iter().filter(|hub| *hub.phase().borrow() == Phase::Live).count();
-        metrics.shards_live.set(live as u64);
+        self.metrics.shards_live.set(live as u64);
         let all = self.hubs.len();
         if live == all {
             self.ready.ready();

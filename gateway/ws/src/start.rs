@@ -14,7 +14,12 @@ use std::{
 use holdfast_cluster::{Permits, Store};
 use holdfast_rest::{GatewayBot, RestError};
 use holdfast_service::{Backoff, Page, Service, Tasks, TlsError};
-use tokio::{net::TcpListener, runtime::Handle, select, sync::mpsc};
+use tokio::{
+    net::TcpListener,
+    runtime::Handle,
+    select,
+    sync::{Notify, mpsc},
+};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info, info_span, warn};
@@ -33,7 +38,7 @@ use crate::{
     upstream::Connector,
 };
 
-/// What the log's writer gets for its last batches.
+/// What the log's writer gets for its last batches, at most.
 const WRITER_WITHIN: Duration = Duration::from_secs(5);
 
 /// Why the service ended, or never began.
@@ -133,7 +138,9 @@ pub async fn start(
     let tasks = service.tasks.child();
     let clients = tasks.child();
     let (fatal_sender, fatal) = mpsc::channel(1);
+    let phases = Arc::new(Notify::new());
     let shared = Shared {
+        phases: &phases,
         config: &config,
         shards: range.len(),
         total,
@@ -155,6 +162,7 @@ pub async fn start(
         metrics: Arc::clone(&metrics),
         gateway,
         ready,
+        phases,
         live: AtomicUsize::new(0),
     };
     tasks.spawn("observing", observer.run(tasks.token().clone()));
@@ -167,6 +175,7 @@ pub async fn start(
 
 /// What all shards are started with.
 struct Shared<'a> {
+    phases: &'a Arc<Notify>,
     config: &'a Config,
     shards: usize,
     total: u32,
@@ -195,7 +204,7 @@ impl Shared<'_> {
             sessions: SessionLimits { expiry: config.session_expiry, max: config.max_clients_per_shard * 4 },
         })?;
         let Recovered { core, session, state_from, stream_began } = recovered;
-        let (hub, commands) = Hub::new((shard, self.total), core, runtime.clone());
+        let (hub, commands) = Hub::new((shard, self.total), core, runtime.clone(), Arc::clone(self.phases));
         let hub = Arc::new(hub);
         let keeping = Keeping {
             tick: config.log.batch_interval,
@@ -243,14 +252,19 @@ impl Ws {
             () = self.tasks.token().cancelled() => Ok(()),
             Some(fatal) = self.fatal.recv() => Err(WsError::Fatal(fatal)),
         };
-        for tasks in [&self.clients, &self.tasks] {
-            if let Err(unfinished) = tasks.finish(self.drain).await {
+        // One deadline for all: clients may take half of it, shards what the writer doesn't need.
+        let deadline = Instant::now() + self.drain;
+        let writer_within = WRITER_WITHIN.min(self.drain / 4);
+        for (tasks, until) in
+            [(&self.clients, deadline - self.drain / 2), (&self.tasks, deadline - writer_within)]
+        {
+            if let Err(unfinished) = tasks.finish(until.saturating_duration_since(Instant::now())).await {
                 warn!(%unfinished, "not everything ended in time (ws.drain_timeout)");
             }
         }
         let writer = self.writer.clone();
         let written =
-            tokio::task::spawn_blocking(move || writer.flush_and_stop(Instant::now() + WRITER_WITHIN));
+            tokio::task::spawn_blocking(move || writer.flush_and_stop(Instant::now() + writer_within));
         if !written.await.unwrap_or(false) {
             warn!("the end of the log could not be written: Discord will replay it");
         }

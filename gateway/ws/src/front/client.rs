@@ -217,13 +217,15 @@ impl Client {
         self.deadline = Instant::now() + overdue(&self.pump.front);
         let Some(sequence) = sequence else { return };
         let pump = &mut self.pump;
-        // During snapshot and catch-up sequences stand for the snapshot, not for what came before it.
-        if !matches!(pump.source, Source::Live | Source::Replay { .. }) || sequence > pump.cursor {
+        // Below a snapshot's end, sequences count its payloads and stand for no event.
+        if matches!(pump.source, Source::Snapshot(_) | Source::AwaitReady) || sequence > pump.sequence() {
             return;
         }
         let confirmed = if sequence >= pump.last_given { pump.written } else { sequence };
         let mut core = pump.hub.core();
-        if let Some(session) = core.sessions.held(&pump.session, pump.connection) {
+        if let Some(session) = core.sessions.held(&pump.session, pump.connection)
+            && sequence >= session.base
+        {
             session.confirmed = session.confirmed.max(confirmed);
         }
     }
@@ -325,6 +327,9 @@ fn resume_with(pump: &mut Pump, about: &About, resume: Resume) -> bool {
     pump.resumes = core.sessions.resumes();
     pump.wants.own_user = core.ready.as_ref().map_or(0, |ready| ready.user);
     if let Some(session) = core.sessions.held(&id, about.number) {
+        if sequence < session.snapshot {
+            pump.source = Source::CatchUp { at: session.snapshot, resumed: Some(reach.1) };
+        }
         pump.wants.intents = session.intents;
         pump.requests.clone_from(&session.requests);
     }

@@ -29,7 +29,7 @@ use tracing::warn;
 
 pub(crate) use listener::serve;
 
-use self::{outgoing::Outgoing, query::Refused, source::dispatch};
+use self::query::Refused;
 use crate::{
     log::Position,
     metrics::Metrics,
@@ -136,26 +136,26 @@ impl Front {
         self.metrics.client_identifies.inc();
         let confirmed = self.settings.catch_up_from == CatchUpFrom::Confirmed;
         let (epoch, now_ms) = (core.epoch, unix_ms());
-        let begun = core.sessions.identify(client, at, epoch, confirmed, now_ms);
-        core.save_clients();
-        begun
+        core.sessions.identify(client, at, epoch, confirmed, now_ms)
     }
 
-    /// Gives a client the credentials of the bot's voice connections again; stale ones are asked for anew.
-    fn restore_voice(&self, hub: &Hub, at: Position, out: &mut Outgoing) {
-        let connected: Vec<_> = hub.core().voice.connected().cloned().collect();
-        for voice in connected {
-            match (voice.state, voice.server, voice.wanted) {
+    /// The credentials of the bot's voice connections, for a client that may have lost them; stale ones are
+    /// asked for anew, and come as events.
+    fn voice_again(&self, hub: &Hub, core: &Core) -> Vec<(&'static str, Vec<u8>)> {
+        let mut events = Vec::new();
+        for voice in core.voice.connected().filter(|_| self.settings.restore_voice) {
+            match (&voice.state, &voice.server, &voice.wanted) {
                 (Some(state), Some(server), _) => {
-                    dispatch(out, "VOICE_STATE_UPDATE", at, &state);
-                    dispatch(out, "VOICE_SERVER_UPDATE", at, &server);
+                    events.push(("VOICE_STATE_UPDATE", state.clone()));
+                    events.push(("VOICE_SERVER_UPDATE", server.clone()));
                 }
                 (_, None, Some(payload)) => {
-                    hub.command(Command { client: 0, voice: true, payload });
+                    hub.command(Command { client: 0, voice: true, payload: payload.clone() });
                 }
                 _ => {}
             }
         }
+        events
     }
 
     /// Warns, once for each, about intents that a client wants and our shards don't have.

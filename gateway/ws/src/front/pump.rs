@@ -16,7 +16,7 @@ use super::{
     Front,
     link::Writing,
     query::Refused,
-    source::{FromDisk, SnapshotSource, Source, Wants, catches_up, dispatch, for_asker, renumbered},
+    source::{FromDisk, SnapshotSource, Source, Wants, catches_up, dispatch, for_asker},
 };
 use crate::{
     log::{DiskRead, Position, Read, Run},
@@ -84,9 +84,8 @@ impl Pump {
     /// The sequence that a payload of our own making carries now.
     pub(crate) fn sequence(&self) -> Position {
         match &self.source {
-            Source::Snapshot(source) => source.at.position - 1,
-            Source::CatchUp { at } => *at,
-            _ => self.cursor,
+            Source::Snapshot(source) => source.sequence(),
+            _ => self.cursor.max(self.last_given),
         }
     }
 
@@ -130,9 +129,9 @@ impl Pump {
         match &mut self.source {
             Source::AwaitReady => self.begin(),
             Source::Snapshot(_) => self.snapshot(),
-            Source::CatchUp { at } => {
-                let at = *at;
-                self.catch_up(at)
+            Source::CatchUp { at, resumed } => {
+                let (at, resumed) = (*at, *resumed);
+                self.catch_up(at, resumed)
             }
             Source::Ahead { sequence } => {
                 let sequence = *sequence;
@@ -161,12 +160,20 @@ impl Pump {
         self.epoch = core.epoch;
         self.wants.own_user = at.ready.user;
         self.view.own_user = at.ready.user;
+        let further = self.front.voice_again(&self.hub, &core);
+        let connection = client.connection;
         let begun = self.front.begin(&mut core, client, at.position);
+        let source = SnapshotSource::new(at, begun.since, self.wants.intents, further);
+        if let Some(session) = core.sessions.held(&begun.id, connection) {
+            session.base = source.base;
+        }
+        core.save_clients();
         drop(core);
         self.session = begun.id;
-        self.cursor = begun.since.unwrap_or(at.position);
+        self.cursor = begun.since.unwrap_or(source.at.position);
         self.written = self.cursor;
-        self.source = Source::Snapshot(Box::new(SnapshotSource::new(at, begun.since, self.wants.intents)));
+        self.last_given = source.base;
+        self.source = Source::Snapshot(Box::new(source));
         Refill::Filled
     }
 
@@ -180,29 +187,18 @@ impl Pump {
         if since.is_some() {
             self.front.metrics.catch_ups.inc();
         }
-        self.source = Source::CatchUp { at };
-        if self.front.settings.restore_voice {
-            self.front.restore_voice(&self.hub, at, &mut self.writing.out);
-        }
+        self.source = Source::CatchUp { at, resumed: None };
         Refill::Filled
     }
 
-    /// What came between the dead session and the snapshot, all with the snapshot's sequence.
-    fn catch_up(&mut self, at: Position) -> Refill {
+    /// What came between the dead session and the snapshot: what belongs into catch-up of it.
+    fn catch_up(&mut self, at: Position, resumed: Option<Position>) -> Refill {
         if self.cursor >= at {
-            // The buffer is empty: snapshot and catch-up are written. From here on the client may resume.
             self.cursor = at;
-            self.last_given = at;
-            let mut core = self.hub.core();
-            if core.epoch != self.epoch {
-                return Refill::Stop(Stopped::Invalid);
-            }
-            if let Some(session) = core.sessions.held(&self.session, self.connection) {
-                session.complete = true;
-                session.written = at;
-            }
-            core.save_clients();
-            self.source = Source::Live;
+            self.source = match resumed {
+                Some(until) => Source::Replay { until },
+                None => Source::Live,
+            };
             return Refill::Filled;
         }
         self.with_run(|pump, run| {
@@ -213,7 +209,8 @@ impl Pump {
                 }
                 let payload = || run.payload(index).to_vec();
                 if catches_up(&pump.front, meta) && pump.wants.takes(meta, payload) {
-                    pump.writing.out.payload(&renumbered(meta, run.payload(index), at));
+                    pump.writing.out.payload(run.payload(index));
+                    pump.last_given = meta.position;
                     pump.front.metrics.caught_up.inc();
                     given += run.payload(index).len();
                 }

@@ -21,8 +21,10 @@ pub(crate) enum Source {
     Snapshot(Box<SnapshotSource>),
     /// What came since its dead session, up to the snapshot's position.
     CatchUp {
-        /// Position of the snapshot: `s` of all that is sent here.
+        /// Position of the snapshot.
         at: Position,
+        /// It has resumed within its catch-up: RESUMED follows behind this position.
+        resumed: Option<Position>,
     },
     /// It resumed from beyond the log's end: upstream's replay may bring it there.
     Ahead { sequence: Position },
@@ -36,9 +38,14 @@ pub(crate) enum Source {
 pub(crate) struct SnapshotSource {
     pub(crate) at: At,
     pub(crate) since: Option<Position>,
-    next: Option<usize>,
+    /// Sequence of the last payload. They rise by one up to it: libraries that take an event's sequence to be
+    /// above the one before it would hand guilds out before READY otherwise.
+    pub(crate) base: Position,
+    sent: usize,
     /// Indexes of guilds that can be sent.
     available: Vec<usize>,
+    /// Events that follow the guilds: name and `d`.
+    further: Vec<(&'static str, Vec<u8>)>,
 }
 
 /// What of the events a client gets.
@@ -49,17 +56,20 @@ pub(crate) struct Wants {
 }
 
 const GUILDS: u64 = 1;
+const GUILD_MEMBERS: u64 = 1 << 1;
 
 impl Wants {
     /// Whether the client gets an event for everybody.
     pub(crate) fn takes(&self, meta: &Meta, payload: impl FnOnce() -> Vec<u8>) -> bool {
+        if meta.kind == EventKind::ThreadMembersUpdate && self.intents & (GUILDS | GUILD_MEMBERS) == GUILDS {
+            // With GUILDS alone only the bot's own joining and leaving ("Caveats").
+            return own_thread(&payload(), self.own_user);
+        }
         if meta.needs == 0 || meta.needs & self.intents != 0 {
             return true;
         }
-        // The own member's updates come without GUILD_MEMBERS ("Guild Member Update").
-        meta.kind == EventKind::GuildMemberUpdate
-            && self.intents & GUILDS != 0
-            && own_member(&payload(), self.own_user)
+        // The own member's updates need no intent ("Guild Member Update").
+        meta.kind == EventKind::GuildMemberUpdate && own_member(&payload(), self.own_user)
     }
 }
 
@@ -79,15 +89,57 @@ fn own_member(payload: &[u8], own_user: u64) -> bool {
     serde_json::from_slice::<Event>(payload).is_ok_and(|event| event.d.user.id.parse() == Ok(own_user))
 }
 
+fn own_thread(payload: &[u8], own_user: u64) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Added {
+        user_id: Option<String>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Members {
+        #[serde(default)]
+        added_members: Vec<Added>,
+        #[serde(default)]
+        removed_member_ids: Vec<String>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Event {
+        d: Members,
+    }
+    let own = own_user.to_string();
+    serde_json::from_slice::<Event>(payload).is_ok_and(|event| {
+        event.d.added_members.iter().any(|added| added.user_id.as_ref() == Some(&own))
+            || event.d.removed_member_ids.contains(&own)
+    })
+}
+
 impl SnapshotSource {
-    pub(crate) fn new(at: At, since: Option<Position>, intents: u64) -> Self {
+    pub(crate) fn new(
+        at: At,
+        since: Option<Position>,
+        intents: u64,
+        further: Vec<(&'static str, Vec<u8>)>,
+    ) -> Self {
         let wanted = intents & GUILDS != 0;
         let guilds = at.guilds.guilds();
-        let available = (0..guilds.len()).filter(|index| wanted && !guilds[*index].unavailable()).collect();
-        Self { at, since, next: None, available }
+        let available: Vec<_> =
+            (0..guilds.len()).filter(|index| wanted && !guilds[*index].unavailable()).collect();
+        // READY takes the lowest sequence, which is at least 1.
+        let payloads = (available.len() + further.len()) as u64;
+        let base = since.unwrap_or(at.position).max(payloads + 1).min(at.position.max(payloads + 1));
+        Self { at, since, base, sent: 0, available, further }
     }
 
-    /// Adds READY, then one guild at each call. False: that was all.
+    /// Payloads, READY among them.
+    fn len(&self) -> usize {
+        1 + self.available.len() + self.further.len()
+    }
+
+    /// The sequence of the latest payload.
+    pub(crate) fn sequence(&self) -> Position {
+        self.base - (self.len() - self.sent.max(1)) as u64
+    }
+
+    /// Adds READY, then one guild or further event at each call. False: that was all.
     pub(crate) fn next(
         &mut self,
         front: &Front,
@@ -95,29 +147,33 @@ impl SnapshotSource {
         view: &View,
         out: &mut Outgoing,
     ) -> bool {
-        let position = self.at.position;
-        let Some(next) = self.next else {
-            self.next = Some(0);
-            let guilds: Vec<u64> = self.at.guilds.guilds().iter().map(|guild| guild.id()).collect();
+        if self.sent == self.len() {
+            return false;
+        }
+        self.sent += 1;
+        let sequence = self.sequence();
+        let guilds = self.at.guilds.guilds();
+        let Some(index) = self.sent.checked_sub(2) else {
+            let guilds: Vec<u64> = guilds.iter().map(|guild| guild.id()).collect();
             let ready = self.at.ready.for_client(&ForClient {
                 session_id: session.0,
                 resume_url: &front.settings.public_url,
                 shard: session.1,
                 guilds: &guilds,
             });
-            let sequence = if self.available.is_empty() { position } else { position - 1 };
             dispatch(out, "READY", sequence, &ready.unwrap_or_default());
             return true;
         };
-        let Some(index) = self.available.get(next) else { return false };
-        let last = next + 1 == self.available.len();
-        let mut data = Vec::new();
-        if self.at.guilds.guilds()[*index].guild_create(view, &mut data).is_ok() {
-            dispatch(out, "GUILD_CREATE", if last { position } else { position - 1 }, &data);
-        } else {
-            front.metrics.malformed.inc();
+        if let Some(guild) = self.available.get(index) {
+            let mut data = Vec::new();
+            if guilds[*guild].guild_create(view, &mut data).is_ok() {
+                dispatch(out, "GUILD_CREATE", sequence, &data);
+            } else {
+                front.metrics.malformed.inc();
+            }
+        } else if let Some((name, data)) = self.further.get(index - self.available.len()) {
+            dispatch(out, name, sequence, data);
         }
-        self.next = Some(next + 1);
         true
     }
 }
@@ -133,14 +189,6 @@ pub(crate) fn dispatch(out: &mut Outgoing, name: &str, sequence: Position, data:
     payload.extend_from_slice(data);
     payload.push(b'}');
     out.payload(&payload);
-}
-
-/// A payload of the log with another `s`.
-pub(crate) fn renumbered(meta: &Meta, payload: &[u8], sequence: Position) -> Vec<u8> {
-    let start = meta.digits_at as usize;
-    let end = start + usize::from(meta.digits);
-    let mut digits = itoa::Buffer::new();
-    [&payload[..start], digits.format(sequence).as_bytes(), &payload[end..]].concat()
 }
 
 /// Whether an entry belongs into catch-up.

@@ -6,7 +6,7 @@
 
 use std::{
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -49,6 +49,8 @@ pub(crate) struct Hub {
     /// Woken after each round of appends.
     pub(crate) changed: Notify,
     pub(super) phase: watch::Sender<Phase>,
+    /// Woken when a shard of the process has changed its phase.
+    pub(super) phases: Arc<Notify>,
     pub(super) gauges: Gauges,
     core: Mutex<Core>,
     commands: mpsc::Sender<Command>,
@@ -99,6 +101,7 @@ impl Hub {
         (shard, total): (u32, u32),
         core: Core,
         runtime: Handle,
+        phases: Arc<Notify>,
     ) -> (Self, mpsc::Receiver<Command>) {
         let (commands, receiver) = mpsc::channel(COMMANDS);
         let hub = Self {
@@ -107,6 +110,7 @@ impl Hub {
             runtime,
             changed: Notify::new(),
             phase: watch::Sender::new(Phase::Connecting),
+            phases,
             gauges: Gauges::default(),
             core: Mutex::new(core),
             commands,
@@ -123,6 +127,14 @@ impl Hub {
     /// What the shard is doing, to be watched.
     pub(crate) fn phase(&self) -> watch::Receiver<Phase> {
         self.phase.subscribe()
+    }
+
+    /// The shard does something else now: clients that wait for it are woken, too.
+    pub(super) fn set_phase(&self, phase: Phase) {
+        if self.phase.send_if_modified(|current| std::mem::replace(current, phase) != phase) {
+            self.phases.notify_one();
+            self.changed.notify_waiters();
+        }
     }
 
     /// Hands a command to the shard's task. False: too many are waiting, or the shard has stopped.

@@ -22,6 +22,8 @@ use crate::{log::StreamId, upstream::Connection};
 /// At most so many payloads are taken in before clients are woken and others get their turn:
 /// 256 × about 1.5 µs is well below a millisecond.
 const ROUND: usize = 256;
+/// A round ends after so many bytes, too: guilds cost milliseconds each, and a heartbeat may be due.
+const ROUND_BYTES: usize = 256 * 1024;
 
 impl ShardTask {
     /// Takes in what has come, up to a round, and wakes the readers once.
@@ -30,11 +32,13 @@ impl ShardTask {
         let (step, full) = {
             let mut core = hub.core();
             let (now, now_ms) = (Instant::now(), unix_ms());
-            let mut taken = 0;
+            let (mut taken, mut bytes) = (0, 0);
+            let is_full = |taken, bytes| taken == ROUND || bytes >= ROUND_BYTES;
             let step = loop {
-                let step = self.take(&mut core, connection.payload(), now, now_ms);
                 taken += 1;
-                if !matches!(step, Step::Dispatch | Step::Nothing) || taken == ROUND {
+                bytes += connection.payload().len();
+                let step = self.take(&mut core, connection.payload(), now, now_ms);
+                if !matches!(step, Step::Dispatch | Step::Nothing) || is_full(taken, bytes) {
                     break step;
                 }
                 match connection.try_next() {
@@ -44,7 +48,7 @@ impl ShardTask {
                 }
             };
             core.log.flush_due(now);
-            (step, taken == ROUND)
+            (step, is_full(taken, bytes))
         };
         hub.changed.notify_waiters();
         if full {

@@ -156,7 +156,8 @@ impl Keeper {
             stream: core.log.stream(),
             sequence_base: self.stream_began,
             sequence: core.log.stored_sequence(),
-            position: core.log.last(),
+            // Not the log's end: what a crash takes is given the same positions again by the replay.
+            position: core.log.stored(),
             state_from: self.state_from,
             shard: core.shard.0,
             total: core.shard.1,

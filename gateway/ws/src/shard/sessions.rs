@@ -23,10 +23,10 @@ pub(crate) struct ClientSession {
     pub(crate) written: Position,
     /// Everything up to here is confirmed by its heartbeats.
     pub(crate) confirmed: Position,
-    /// The position P of its snapshot.
+    /// Sequence of its snapshot's last payload. A client that has it has the whole snapshot, and may resume.
+    pub(crate) base: Position,
+    /// The position P of its snapshot: what lies between `base` and P is catch-up.
     pub(crate) snapshot: Position,
-    /// Snapshot and catch-up are written whole: from here on it may resume.
-    pub(crate) complete: bool,
     /// The upstream session (counted by this process) that its positions belong to.
     pub(crate) epoch: u64,
     /// Member requests under way: our number → the nonce that the client gave.
@@ -115,7 +115,7 @@ impl Sessions {
             written: reached,
             confirmed: reached,
             snapshot: at,
-            complete: false,
+            base: at,
             epoch,
             requests: HashMap::new(),
             attached: Some(client.connection),
@@ -138,7 +138,7 @@ impl Sessions {
         connection: u64,
     ) -> Resume {
         let Some(session) = self.by_id.get_mut(id) else { return Resume::Impossible };
-        let cut = !session.complete && sequence <= session.snapshot || sequence < session.snapshot;
+        let cut = sequence < session.base;
         if session.identity != identity || session.epoch != epoch || cut || sequence + 1 < oldest {
             return Resume::Impossible;
         }
@@ -174,7 +174,7 @@ impl Sessions {
     /// resumed, but the client's next IDENTIFY still gets what came meanwhile.
     pub(crate) fn end(&mut self, id: &str, connection: u64, now_ms: u64) {
         if let Some(session) = self.held(id, connection) {
-            session.snapshot = Position::MAX;
+            session.base = Position::MAX;
         }
         self.detach(id, connection, now_ms);
     }
@@ -232,7 +232,7 @@ impl Sessions {
                 written: record.written,
                 confirmed: record.confirmed,
                 snapshot: record.snapshot,
-                complete: record.complete,
+                base: record.base,
                 epoch,
                 requests: record.requests.into_iter().collect(),
                 attached: None,
@@ -253,7 +253,7 @@ fn record(id: &str, session: &ClientSession) -> ClientRecord {
         written: session.written,
         confirmed: session.confirmed,
         snapshot: session.snapshot,
-        complete: session.complete,
+        base: session.base,
         disconnected_unix_ms: session.attached.is_none().then_some(session.detached_ms),
         requests: session.requests.iter().map(|(number, nonce)| (*number, nonce.clone())).collect(),
     }
@@ -287,7 +287,6 @@ mod tests {
     fn a_client_resumes_where_it_was() {
         let mut sessions = sessions();
         let id = begin(&mut sessions, 1, 10).id;
-        complete(&mut sessions, &id, 1);
         sessions.detach(&id, 1, 1_000);
         assert_eq!(resume(&mut sessions, &id, 12, 2), Resume::From);
         assert!(sessions.holds(&id, 2));
@@ -296,20 +295,20 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_snapshot_is_not_resumed() {
+    fn a_cut_snapshot_is_not_resumed_but_a_cut_catch_up_is() {
         let mut sessions = sessions();
         let id = begin(&mut sessions, 1, 10).id;
+        sessions.held(&id, 1).unwrap().base = 6;
         sessions.detach(&id, 1, 1_000);
-        for sequence in [9, 10] {
-            assert_eq!(resume(&mut sessions, &id, sequence, 2), Resume::Impossible, "{sequence}");
-        }
+        assert_eq!(resume(&mut sessions, &id, 5, 2), Resume::Impossible);
+        assert_eq!(resume(&mut sessions, &id, 6, 2), Resume::From);
+        assert_eq!(resume(&mut sessions, &id, 8, 2), Resume::From);
     }
 
     #[test]
     fn a_resume_from_before_the_snapshot_or_beyond_the_log_is_impossible() {
         let mut sessions = sessions();
         let id = begin(&mut sessions, 1, 10).id;
-        complete(&mut sessions, &id, 1);
         assert_eq!(resume(&mut sessions, &id, 9, 2), Resume::Impossible);
         assert_eq!(
             sessions.resume(&id, "token", 12, (14, 20), 0, 2),
@@ -324,7 +323,6 @@ mod tests {
     fn a_session_that_its_client_closed_is_taken_over_but_not_resumed() {
         let mut sessions = sessions();
         let id = begin(&mut sessions, 1, 10).id;
-        complete(&mut sessions, &id, 1);
         sessions.end(&id, 1, 1_000);
         assert_eq!(resume(&mut sessions, &id, 12, 2), Resume::Impossible);
         assert_eq!(begin(&mut sessions, 2, 40).since, Some(10));
@@ -334,7 +332,6 @@ mod tests {
     fn only_the_same_identity_and_upstream_session_may_resume() {
         let mut sessions = sessions();
         let id = begin(&mut sessions, 1, 10).id;
-        complete(&mut sessions, &id, 1);
         assert_eq!(sessions.resume(&id, "other", 12, (2, 20), 0, 2), Resume::Impossible);
         assert_eq!(sessions.resume(&id, "token", 12, (2, 20), 1, 2), Resume::Impossible);
         assert_eq!(sessions.resume("unknown", "token", 12, (2, 20), 0, 2), Resume::Impossible);
@@ -344,7 +341,6 @@ mod tests {
     fn an_identify_takes_over_from_the_dead_session_of_its_identity() {
         let mut sessions = sessions();
         let id = begin(&mut sessions, 1, 10).id;
-        complete(&mut sessions, &id, 1);
         let session = sessions.held(&id, 1).unwrap();
         (session.written, session.confirmed) = (30, 20);
         sessions.detach(&id, 1, 1_000);
@@ -401,7 +397,6 @@ mod tests {
     fn records_bring_sessions_back() {
         let mut sessions = sessions();
         let id = begin(&mut sessions, 1, 10).id;
-        complete(&mut sessions, &id, 1);
         let records = sessions.records(0).unwrap();
         assert!(sessions.records(0).is_none(), "nothing has changed");
         let mut restored = self::sessions();
@@ -419,10 +414,6 @@ mod tests {
 
     fn begin(sessions: &mut Sessions, connection: u64, at: Position) -> Begun {
         sessions.identify(client(connection), at, 0, false, 1_500)
-    }
-
-    fn complete(sessions: &mut Sessions, id: &str, connection: u64) {
-        sessions.held(id, connection).unwrap().complete = true;
     }
 
     fn resume(sessions: &mut Sessions, id: &str, sequence: Position, connection: u64) -> Resume {

@@ -82,7 +82,7 @@ impl ShardTask {
     /// A fatal close.
     pub(crate) async fn run(mut self) -> Result<(), FatalClose> {
         let outcome = loop {
-            self.set_phase(Phase::Connecting);
+            self.hub.set_phase(Phase::Connecting);
             let Some(connection) = self.connect().await else { break Ok(()) };
             match self.live(connection).await {
                 End::Stop => break Ok(()),
@@ -99,7 +99,7 @@ impl ShardTask {
                 }
             }
         };
-        self.set_phase(Phase::Stopped);
+        self.hub.set_phase(Phase::Stopped);
         let hub = Arc::clone(&self.hub);
         self.keeper.stop(&hub, &mut self.session).await;
         outcome
@@ -182,14 +182,14 @@ impl ShardTask {
             match step {
                 Step::Nothing | Step::Dispatch => {}
                 Step::Identify => {
-                    self.set_phase(Phase::Identifying);
+                    self.hub.set_phase(Phase::Identifying);
                     permit = Some(Box::pin(Arc::clone(&self.gateway).permit(self.hub.shard)));
                 }
                 Step::Send(payload) => {
                     self.after_heartbeat();
                     self.outbox.count(Instant::now());
                     if self.session.is_resuming() {
-                        self.set_phase(Phase::Resuming);
+                        self.hub.set_phase(Phase::Resuming);
                     }
                     if let Err(closed) = connection.send(payload).await
                         && let Step::Reconnect { next, .. } = self.lost(&closed)
@@ -212,7 +212,7 @@ impl ShardTask {
     }
 
     fn established(&mut self, new_session: bool) {
-        self.set_phase(Phase::Live);
+        self.hub.set_phase(Phase::Live);
         let gauges = &self.hub.gauges;
         if !new_session {
             gauges.resumes.fetch_add(1, Ordering::Relaxed);
@@ -295,10 +295,6 @@ impl ShardTask {
             self.hub.core().refused_opcodes.insert(opcode);
         }
         self.session.closed(closed.code)
-    }
-
-    fn set_phase(&self, phase: Phase) {
-        self.hub.phase.send_if_modified(|current| std::mem::replace(current, phase) != phase);
     }
 
     fn after_heartbeat(&self) {
