@@ -127,7 +127,8 @@ impl World {
     }
 
     fn thread(&mut self, id: u64, guild: u64) -> Value {
-        let parent = self.pick(200..206);
+        // A thread never changes its parent.
+        let parent = ID + 200 + id % 6;
         let mut thread = json!({"id": text(id), "guild_id": text(guild), "type": 11, "parent_id": text(parent),
             "name": format!("thread{}", self.rng.u8(..)), "message_count": self.rng.u8(5..),
             "total_message_sent": self.rng.u8(..), "member_count": self.rng.u8(1..50),
