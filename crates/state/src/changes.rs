@@ -66,12 +66,15 @@ pub(crate) struct Note {
     pub(crate) count: i32,
     /// To be added to `total_message_sent`.
     pub(crate) total: i32,
+    /// How often `count` and `total` began anew: a compaction that folded in earlier counts must not take them off
+    /// later ones.
+    resets: [u16; 2],
 }
 
 /// Key, entry and the allocation's own words, at the average fill of a tree's nodes: 16 + 24 at 3/4, and 16 + 8.
 const ENTRY_COST: usize = 78;
-/// 8 + 24 at 3/4.
-const NOTE_COST: usize = 43;
+/// 8 + 32 at 3/4.
+const NOTE_COST: usize = 53;
 
 /// All changes of a guild.
 #[derive(Clone, Debug, Default)]
@@ -147,6 +150,15 @@ impl Changes {
         }
     }
 
+    /// Nothing of what was noted holds for the entity that has this id from now on.
+    fn reset_note(&mut self, id: u64) {
+        if let Some(note) = self.notes.get_mut(&id) {
+            (note.last, note.thread) = (0, 0);
+            note.reset_count();
+            note.reset_total();
+        }
+    }
+
     /// An entity as an event brought it; `fresh`: the event has all of it, an earlier one is forgotten.
     pub(crate) fn put(&mut self, section: Section, id: u64, fields: &Fields<'_>, fresh: bool) {
         let slot = Slot::Entity(section);
@@ -159,7 +171,7 @@ impl Changes {
         };
         if anew {
             self.remove(Slot::patch(section), id);
-            self.notes.remove(&id);
+            self.reset_note(id);
         } else {
             self.supersede(section, id, fields);
         }
@@ -184,10 +196,10 @@ impl Changes {
                     (note.last, note.thread) = (0, 0);
                 }
                 if fields.has("message_count") || fields.has("user_count") {
-                    note.count = 0;
+                    note.reset_count();
                 }
                 if fields.has("total_message_sent") {
-                    note.total = 0;
+                    note.reset_total();
                 }
             });
         }
@@ -209,7 +221,7 @@ impl Changes {
     pub(crate) fn gone(&mut self, section: Section, id: u64) {
         let joined = self.get(Slot::Entity(section), id).is_some_and(|entry| entry.joined);
         self.remove(Slot::patch(section), id);
-        self.notes.remove(&id);
+        self.reset_note(id);
         let entry = Entry { data: Arc::default(), fresh: false, gone: true, joined };
         self.insert(Slot::Entity(section), id, entry);
     }
@@ -287,6 +299,10 @@ impl Changes {
                     self.edit_note(*id, |current| current.subtract(note));
                 }
             }
+            self.notes.retain(|_, note| {
+                note.resets = [0, 0];
+                *note != Note::default()
+            });
         }
         corrected
     }
@@ -300,8 +316,22 @@ impl Note {
         if self.thread == done.thread {
             self.thread = 0;
         }
-        self.count -= done.count;
-        self.total -= done.total;
+        if self.resets[0] == done.resets[0] {
+            self.count -= done.count;
+        }
+        if self.resets[1] == done.resets[1] {
+            self.total -= done.total;
+        }
+    }
+
+    fn reset_count(&mut self) {
+        self.count = 0;
+        self.resets[0] = self.resets[0].wrapping_add(1);
+    }
+
+    fn reset_total(&mut self) {
+        self.total = 0;
+        self.resets[1] = self.resets[1].wrapping_add(1);
     }
 }
 
