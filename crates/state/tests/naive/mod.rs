@@ -245,7 +245,7 @@ impl Model {
             E::ThreadMembersUpdate => {
                 let Some(thread) = find(state, "threads", number(&d["id"])) else { return };
                 thread.insert("member_count".into(), d["member_count"].clone());
-                let own = list(d, "added_members").iter().find(|it| number(&it["user_id"]) == self.own_user);
+                let own = list(d, "added_members").iter().rfind(|it| number(&it["user_id"]) == self.own_user);
                 if let Some(own) = own {
                     thread.insert("member".into(), thread_member(own));
                 } else if list(d, "removed_member_ids").iter().any(|id| number(id) == self.own_user) {
