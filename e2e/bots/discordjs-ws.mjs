@@ -11,6 +11,8 @@ const rest = new REST({ api: settings.rest, version: '10' }).setToken(settings.t
 
 const kept = settings.sessions && existsSync(settings.sessions) ? readFileSync(settings.sessions, 'utf8') : '[]';
 const sessions = new Map(JSON.parse(kept));
+/** The same, with the sequence of what has been handled. */
+const handled = new Map(sessions);
 
 const manager = new WebSocketManager({
   token: settings.token,
@@ -40,12 +42,16 @@ function dispatch(payload, shard) {
   if (t === 'MESSAGE_CREATE') count('handled', d.content ?? '');
   if (t === 'GUILD_CREATE' || t === 'GUILD_DELETE' || t === 'READY') arrived(shard, d.id);
   // After the message has been counted: what the file says was received was received.
-  if (settings.sessions) keep();
+  if (settings.sessions) keep(shard, payload.s);
 }
 
-/** Whole or not at all: kill -9 may come at any moment. */
-function keep() {
-  writeFileSync(`${settings.sessions}.new`, JSON.stringify([...sessions]));
+/**
+ * Whole or not at all: kill -9 may come at any moment. The library's own sequence is ahead: it has
+ * counted all that came in the same read before it hands the first of it over.
+ */
+function keep(shard, sequence) {
+  handled.set(shard, { ...sessions.get(shard), sequence });
+  writeFileSync(`${settings.sessions}.new`, JSON.stringify([...handled]));
   renameSync(`${settings.sessions}.new`, settings.sessions);
 }
 

@@ -1,0 +1,2 @@
+//! x
+use twilight_gateway as _;
