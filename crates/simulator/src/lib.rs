@@ -34,6 +34,7 @@ mod socket;
 mod template;
 mod traffic;
 mod view;
+mod words;
 mod world;
 
 pub use control::{Control, TimedOut};

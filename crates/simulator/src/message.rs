@@ -2,16 +2,26 @@
 //! Messages of traffic.
 //!
 //! In: guild, number, id. Out: a MESSAGE_CREATE as Discord writes it, of a given size, made by copying pieces of a
-//! text that was cut up once.
+//! text that was cut up once. No two are alike, so that they compress about as well as real ones.
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
+use fastrand::Rng;
 
 use crate::clock::{iso8601, unix};
 use crate::encode::decimal;
 use crate::hub::Event;
+use crate::words;
 use crate::world::{Kind, entity, index_of};
 
 /// In Discord's order of keys. `‹…›` are slots.
-const TEXT: &str = r#"{"type":0,"tts":false,"timestamp":"‹time›","pinned":false,"nonce":"‹micros›","mentions":[],"mention_roles":[],"mention_everyone":false,"member":{"roles":["‹role›"],"premium_since":null,"pending":false,"nick":null,"mute":false,"joined_at":"2023-04-05T06:07:08.091011+00:00","flags":0,"deaf":false,"communication_disabled_until":null,"banner":null,"avatar":null},"id":"‹id›","flags":0,"embeds":[‹padding›],"edited_timestamp":null,"content":"sim ‹guild› ‹number›","components":[],"channel_type":0,"channel_id":"‹channel›","author":{"username":"somebody","public_flags":0,"primary_guild":null,"id":"‹author›","global_name":"Some Body","discriminator":"0","collectibles":null,"clan":null,"avatar_decoration_data":null,"avatar":"1a2b3c4d5e6f708192a3b4c5d6e7f809"},"attachments":[],"guild_id":"‹guild›"}"#;
+const TEXT: &str = r#"{"type":0,"tts":false,"timestamp":"‹time›","pinned":false,"nonce":"‹micros›","mentions":[],"mention_roles":[],"mention_everyone":false,"member":{"roles":["‹role›"],"premium_since":null,"pending":false,"nick":null,"mute":false,"joined_at":"‹joined›","flags":0,"deaf":false,"communication_disabled_until":null,"banner":null,"avatar":null},"id":"‹id›","flags":0,"embeds":[‹embed›],"edited_timestamp":null,"content":"sim ‹guild› ‹number›","components":[],"channel_type":0,"channel_id":"‹channel›","author":{"username":"‹username›","public_flags":0,"primary_guild":null,"id":"‹author›","global_name":"‹name›","discriminator":"0","collectibles":null,"clan":null,"avatar_decoration_data":null,"avatar":"‹hash›"},"attachments":[],"guild_id":"‹guild›"}"#;
+
+/// What fills a message up to its size.
+const EMBED: &str = r#"{"type":"rich","description":"‹words›"}"#;
+
+/// Authors that a guild's messages come from.
+const AUTHORS: u32 = 1_000;
 
 /// What dispatch adds around `d`, with room for a sequence of six digits.
 const AROUND: usize = 46;
@@ -26,12 +36,18 @@ enum Slot {
     Number,
     Channel,
     Author,
+    Joined,
+    Username,
+    Name,
+    Hash,
+    Words,
 }
 
 /// The cut-up text.
 pub(crate) struct MessageTemplate {
     pieces: Vec<(Vec<u8>, Option<Slot>)>,
-    time: String,
+    /// Length of the words that fill the message up.
+    words: usize,
     /// Events are cut from one allocation after another, not allocated singly.
     space: BytesMut,
 }
@@ -42,17 +58,17 @@ const SPACE: usize = 256 << 10;
 impl MessageTemplate {
     /// For payloads of about `bytes` in all; smaller ones than the fields need aren't possible (some 950).
     pub(crate) fn new(bytes: usize) -> Self {
-        // Slots are about as wide as their names plus what is added here: 19 digits, times, markers.
-        let plain = TEXT.replace("‹padding›", "");
-        let mut template = Self::cut(&plain);
-        let size = template.build(u64::MAX >> 1, 1_000, u64::MAX >> 1).len() + AROUND;
-        let frame = r#"{"type":"rich","description":""}"#;
-        if bytes > size + frame.len() {
-            let words = "lorem ipsum dolor sit amet ".repeat(bytes / 27 + 1);
-            let embed = frame.replace(r#":"""#, &format!(":\"{}\"", &words[..bytes - size - frame.len()]));
-            template = Self::cut(&TEXT.replace("‹padding›", &embed));
+        let mut template = Self::cut(&TEXT.replace("‹embed›", ""));
+        if bytes > template.size() + EMBED.len() {
+            template = Self::cut(&TEXT.replace("‹embed›", EMBED));
+            template.words = bytes.saturating_sub(template.size());
         }
         template
+    }
+
+    /// Of a payload as it is now.
+    fn size(&mut self) -> usize {
+        self.build(u64::MAX >> 1, 1_000, u64::MAX >> 1).len() + AROUND
     }
 
     fn cut(text: &str) -> Self {
@@ -68,18 +84,18 @@ impl MessageTemplate {
                 "number" => Slot::Number,
                 "channel" => Slot::Channel,
                 "author" => Slot::Author,
+                "joined" => Slot::Joined,
+                "username" => Slot::Username,
+                "name" => Slot::Name,
+                "hash" => Slot::Hash,
+                "words" => Slot::Words,
                 _ => Slot::Guild,
             };
             pieces.push((before.as_bytes().to_vec(), Some(slot)));
             rest = after;
         }
         pieces.push((rest.as_bytes().to_vec(), None));
-        Self { pieces, time: iso8601(unix()), space: BytesMut::new() }
-    }
-
-    /// Takes the present time for the `timestamp` of the messages that follow.
-    pub(crate) fn set_time(&mut self) {
-        self.time = iso8601(unix());
+        Self { pieces, words: 0, space: BytesMut::new() }
     }
 
     /// The event, its channel and its id.
@@ -94,33 +110,105 @@ impl MessageTemplate {
         if self.space.capacity() < 64 << 10 {
             self.space = BytesMut::with_capacity(SPACE);
         }
+        let now = unix();
         let index = index_of(guild);
+        let mut random = Rng::with_seed(guild.rotate_left(32) ^ number);
+        let mut author = Author::new(index, random.u32(1..=AUTHORS));
+        let out = &mut self.space;
         for (piece, slot) in &self.pieces {
-            self.space.extend_from_slice(piece);
+            out.extend_from_slice(piece);
             let value = match slot {
                 None => continue,
                 Some(Slot::Time) => {
-                    self.space.extend_from_slice(self.time.as_bytes());
+                    out.extend_from_slice(iso8601(now).as_bytes());
                     continue;
                 }
-                Some(Slot::Micros) => u64::try_from(unix().as_micros()).unwrap_or_default(),
+                Some(Slot::Words) => {
+                    words::write(&mut random, self.words, out);
+                    continue;
+                }
+                Some(slot @ (Slot::Joined | Slot::Username | Slot::Name | Slot::Hash)) => {
+                    author.write(*slot, out);
+                    continue;
+                }
+                Some(Slot::Micros) => u64::try_from(now.as_micros()).unwrap_or_default(),
                 Some(Slot::Role) => entity(Kind::Role, index, 1),
                 Some(Slot::Id) => id,
                 Some(Slot::Guild) => guild,
                 Some(Slot::Number) => number,
                 Some(Slot::Channel) => entity(Kind::Channel, index, 0),
-                Some(Slot::Author) => entity(Kind::User, index, 1),
+                Some(Slot::Author) => author.id,
             };
-            self.space.extend_from_slice(decimal(value, &mut [0; 20]));
+            out.extend_from_slice(decimal(value, &mut [0; 20]));
         }
         self.space.split().freeze()
     }
 }
 
+/// Who wrote a message: the same number in the same guild is always the same person.
+struct Author {
+    id: u64,
+    random: Rng,
+}
+
+impl Author {
+    fn new(index: u32, number: u32) -> Self {
+        let id = entity(Kind::User, index, number);
+        Self { id, random: Rng::with_seed(id) }
+    }
+
+    fn write(&mut self, slot: Slot, out: &mut BytesMut) {
+        match slot {
+            Slot::Joined => {
+                let joined = Duration::from_micros(self.random.u64(JOINED));
+                out.extend_from_slice(iso8601(joined).as_bytes());
+            }
+            Slot::Username => words::write_name(&mut self.random, 10, out),
+            Slot::Hash => words::write_hex(&mut self.random, 32, out),
+            _ => words::write(&mut self.random, 12, out),
+        }
+    }
+}
+
+/// Members joined between 2016 and 2025: microseconds since 1970.
+const JOINED: std::ops::Range<u64> = 1_451_606_400_000_000..1_735_689_600_000_000;
+
 #[cfg(test)]
 mod tests {
+    use flate2::{Compress, Compression, FlushCompress};
+
     use super::*;
     use crate::world::guild_id;
+
+    #[test]
+    fn a_stream_of_messages_compresses_about_as_well_as_a_real_one() {
+        for guilds in [1, 20, 1_000] {
+            let mut template = MessageTemplate::new(1_200);
+            let mut stream = Compress::new(Compression::new(1), true);
+            for number in 0..2_000 {
+                let guild = guild_id(number % guilds);
+                let id = 1_540_000_000_000_000_000 + (u64::from(number) << 22);
+                let message = template.message(guild, u64::from(number / guilds) + 1, id).0.data;
+                let mut out = Vec::with_capacity(4_096);
+                stream.compress_vec(&message, &mut out, FlushCompress::Sync).unwrap();
+            }
+            let percent = stream.total_out() * 100 / stream.total_in();
+            assert!((28..=45).contains(&percent), "{guilds} guilds: {percent} %");
+        }
+    }
+
+    #[test]
+    fn the_same_author_has_the_same_name_everywhere() {
+        let mut template = MessageTemplate::new(1_200);
+        let mut authors = std::collections::HashMap::new();
+        for number in 0..3_000 {
+            let event = template.message(guild_id(3), number, 1).0;
+            let data: serde_json::Value = serde_json::from_slice(&event.data).unwrap();
+            let known = authors.entry(data["author"]["id"].to_string()).or_insert(data["author"].clone());
+            assert_eq!(*known, data["author"]);
+        }
+        assert!((500..=1_000).contains(&authors.len()), "{} authors", authors.len());
+    }
 
     #[test]
     fn a_message_has_the_size_asked_for_and_its_number() {

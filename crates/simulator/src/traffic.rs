@@ -231,7 +231,6 @@ impl Generator {
         let limits = hub.limits();
         let mut left = HOLD;
         let mut world = lock(&hub.world);
-        self.template.set_time();
         for lane in 0..self.lanes.len() {
             while left > 0 && self.lanes[lane].sent < due(lane) {
                 self.lanes[lane].sent += 1;
