@@ -106,7 +106,8 @@ impl Pump {
                 }
             }
             self.written = self.cursor;
-            if turn > TURN_BYTES {
+            // A guild costs as much as a hundred messages: one a turn, or a shard waits for all its clients' guilds.
+            if turn > TURN_BYTES || (turn > 0 && matches!(self.source, Source::Snapshot(_))) {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
