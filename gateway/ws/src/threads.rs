@@ -6,6 +6,9 @@ use std::{io, thread::JoinHandle};
 
 use tokio::{runtime::Handle, sync::oneshot};
 
+/// Polls of tasks between two looks at timers and sockets.
+const EVENT_INTERVAL: u32 = 8;
+
 /// The threads; dropping them ends their runtimes.
 pub(crate) struct Threads {
     handles: Vec<Handle>,
@@ -21,7 +24,13 @@ impl Threads {
     pub(crate) fn start(count: usize) -> io::Result<Self> {
         let mut threads = Self { handles: Vec::new(), stops: Vec::new(), joins: Vec::new() };
         for number in 0..count.max(1) {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            // Timers, sockets and wakes from outside are looked at after so many polls. A poll may build a guild,
+            // which takes about a millisecond: with tokio's own 61 a heartbeat would wait for too many of them.
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .event_interval(EVENT_INTERVAL)
+                .global_queue_interval(EVENT_INTERVAL)
+                .enable_all()
+                .build()?;
             let (stop, stopped) = oneshot::channel::<()>();
             threads.handles.push(runtime.handle().clone());
             threads.stops.push(stop);
