@@ -72,6 +72,12 @@ const RULES: &[Rule] = &[
     ),
     // It starts the others as processes, so that it measures what people run.
     rule("holdfast-bench", &["holdfast-simulator", "holdfast-discord"], &[]),
+    // A library of others before the service as it is, in one process.
+    rule(
+        "holdfast-e2e-twilight",
+        &[],
+        &["holdfast-ws", "holdfast-service", "holdfast-discord", "holdfast-simulator"],
+    ),
     rule("xtask", &[], &[]),
 ];
 
