@@ -88,7 +88,26 @@ struct Heartbeat {
     due: Instant,
     sent: Option<Instant>,
     acknowledged: bool,
+    /// Something has come since it was sent.
+    heard: bool,
+    /// Heartbeats in a row without acknowledgement.
+    unanswered: u8,
 }
+
+impl Heartbeat {
+    fn new(interval: Duration, due: Instant) -> Self {
+        Self { interval, due, sent: None, acknowledged: true, heard: false, unanswered: 0 }
+    }
+
+    /// No acknowledgement since the last one ("Sending Heartbeats"). While a long replay is still being read
+    /// the acknowledgement stands behind it: what comes counts as a sign of life, for a while.
+    fn is_dead(&self) -> bool {
+        !self.acknowledged && (!self.heard || self.unanswered >= PATIENCE)
+    }
+}
+
+/// Heartbeats that may go unanswered while payloads come.
+const PATIENCE: u8 = 2;
 
 /// One shard's session with Discord, over any number of connections.
 #[derive(Debug)]
@@ -168,12 +187,7 @@ impl Session {
     pub fn opened(&mut self, now: Instant) {
         self.state = State::AwaitingHello;
         self.latency = None;
-        self.heartbeat = Some(Heartbeat {
-            interval: HELLO_WITHIN,
-            due: now + HELLO_WITHIN,
-            sent: None,
-            acknowledged: true,
-        });
+        self.heartbeat = Some(Heartbeat::new(HELLO_WITHIN, now + HELLO_WITHIN));
     }
 
     /// Everything up to `sequence` is safely stored: heartbeats may acknowledge it. Discord may drop what
@@ -201,6 +215,9 @@ impl Session {
         jitter: f64,
         token: &str,
     ) -> Result<Step, SessionError> {
+        if let Some(heartbeat) = &mut self.heartbeat {
+            heartbeat.heard = true;
+        }
         match header.op {
             0 => self.dispatch(header, payload),
             1 => Ok(Step::Send(self.heartbeat_payload(now))),
@@ -226,7 +243,7 @@ impl Session {
         if now < heartbeat.due {
             return Step::Nothing;
         }
-        if self.state == State::AwaitingHello || !heartbeat.acknowledged {
+        if self.state == State::AwaitingHello || heartbeat.is_dead() {
             return self.end(Some(RECONNECT), self.next_by_session());
         }
         self.lateness = now.saturating_duration_since(heartbeat.due);
@@ -301,12 +318,8 @@ impl Session {
             .filter(|hello: &HelloFields| hello.heartbeat_interval > 0)
             .ok_or(SessionError::Malformed("HELLO"))?;
         let interval = Duration::from_millis(hello.heartbeat_interval);
-        self.heartbeat = Some(Heartbeat {
-            interval,
-            due: now + interval.mul_f64(jitter.clamp(0.0, 1.0)),
-            sent: None,
-            acknowledged: true,
-        });
+        let first = now + interval.mul_f64(jitter.clamp(0.0, 1.0));
+        self.heartbeat = Some(Heartbeat::new(interval, first));
         let Some(resumable) = &self.resumable else {
             self.state = State::AwaitingPermit;
             return Ok(Step::Identify);
@@ -323,7 +336,9 @@ impl Session {
         if let Some(heartbeat) = &mut self.heartbeat {
             heartbeat.due = now + heartbeat.interval;
             heartbeat.sent = Some(now);
+            heartbeat.unanswered = if heartbeat.acknowledged { 0 } else { heartbeat.unanswered + 1 };
             heartbeat.acknowledged = false;
+            heartbeat.heard = false;
         }
         match self.confirmed.min(self.received) {
             0 => br#"{"op":1,"d":null}"#.to_vec(),
@@ -406,6 +421,17 @@ mod tests {
         let later = session.timeout().unwrap();
         assert_eq!(later - due, Duration::from_millis(41_250));
         assert_eq!(session.on_timeout(later), Step::Reconnect { close: Some(4000), next: Next::Resume });
+    }
+
+    #[test]
+    fn a_long_replay_is_a_sign_of_life_for_a_while() {
+        let mut session = live();
+        let mut kept = 0;
+        while let Step::Send(_) = session.on_timeout(session.timeout().unwrap()) {
+            kept += 1;
+            feed(&mut session, r#"{"t":"TYPING_START","s":9,"op":0,"d":{}}"#, Instant::now());
+        }
+        assert_eq!(kept, 3);
     }
 
     #[test]

@@ -21,7 +21,10 @@ pub(crate) struct Metrics {
     cached: Vec<Box<[std::sync::OnceLock<Counter>]>>,
     first_shard: u32,
     closes: Family<CodeLabels, Counter>,
-    pub(crate) heartbeat_latency: Histogram,
+    heartbeat_latency: Family<ShardLabels, Histogram, fn() -> Histogram>,
+    shard_status: Family<ShardLabels, Gauge>,
+    shard_latency: Family<ShardLabels, Gauge<f64, AtomicU64>>,
+    state_entities: Family<EntityLabels, Gauge>,
     pub(crate) heartbeat_lateness: Histogram,
     pub(crate) identifies: Counter,
     pub(crate) resumes: Counter,
@@ -63,6 +66,17 @@ struct EventLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ShardLabels {
+    shard: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EntityLabels {
+    shard: u32,
+    entity: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CodeLabels {
     code: u16,
 }
@@ -90,7 +104,10 @@ impl Metrics {
             cached: shards.clone().map(|_| kinds()).collect(),
             first_shard: shards.start,
             closes: Family::default(),
-            heartbeat_latency: seconds(),
+            heartbeat_latency: Family::new_with_constructor(seconds),
+            shard_status: Family::default(),
+            shard_latency: Family::default(),
+            state_entities: Family::default(),
             heartbeat_lateness: seconds(),
             identifies: Counter::default(),
             resumes: Counter::default(),
@@ -135,6 +152,23 @@ impl Metrics {
         let Some(slot) = slot else { return };
         slot.get_or_init(|| self.events.get_or_create(&EventLabels { shard, event: Kind(kind) }).clone())
             .inc();
+    }
+
+    /// A heartbeat of a shard was acknowledged after `latency` seconds.
+    pub(crate) fn acknowledged(&self, shard: u32, latency: f64) {
+        self.heartbeat_latency.get_or_create(&ShardLabels { shard }).observe(latency);
+        self.shard_latency.get_or_create(&ShardLabels { shard }).set(latency);
+    }
+
+    /// What a shard is doing: 0 closed for good, 1 disconnected, 2 identifying, 3 resuming, 4 connected.
+    pub(crate) fn status(&self, shard: u32, status: i64) {
+        self.shard_status.get_or_create(&ShardLabels { shard }).set(status);
+    }
+
+    /// How many of a kind of entity a shard keeps.
+    pub(crate) fn entities(&self, shard: u32, entity: &'static str, count: u64) {
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        self.state_entities.get_or_create(&EntityLabels { shard, entity }).set(count);
     }
 
     /// A client was closed with a code.
@@ -187,6 +221,11 @@ impl Metrics {
             "Times the bound on disk cut what a restart needs",
             &self.checkpoint_cuts,
         );
+        self.register_families(registry);
+        self.register_states(registry);
+    }
+
+    fn register_families(&self, registry: &mut Registry) {
         registry.register("holdfast_ws_events", "Events from Discord", self.events.clone());
         registry.register("holdfast_ws_client_closes", "Clients closed, by close code", self.closes.clone());
         registry.register("holdfast_ws_client_connections", "Clients connected", self.connections.clone());
@@ -205,7 +244,17 @@ impl Metrics {
             "How late heartbeats were sent",
             self.heartbeat_lateness.clone(),
         );
-        self.register_states(registry);
+        registry.register("holdfast_ws_shard_status", "What a shard is doing", self.shard_status.clone());
+        registry.register(
+            "holdfast_ws_shard_latency_seconds",
+            "Time to the last heartbeat's acknowledgement",
+            self.shard_latency.clone(),
+        );
+        registry.register(
+            "holdfast_ws_state_entities",
+            "Entities of the guild state, by kind",
+            self.state_entities.clone(),
+        );
     }
 
     fn register_states(&self, registry: &mut Registry) {

@@ -63,6 +63,10 @@ impl Observer {
             let kept = core.guilds.memory();
             state += kept.base_bytes + kept.change_bytes + kept.overhead_bytes;
             guilds += kept.guilds;
+            metrics.entities(hub.shard, "guilds", kept.guilds as u64);
+            metrics.entities(hub.shard, "unavailable_guilds", kept.unavailable as u64);
+            metrics.entities(hub.shard, "members", kept.members);
+            metrics.entities(hub.shard, "changes", kept.changes as u64);
             let (attached, detached) = core.sessions.count();
             sessions += attached + detached;
         }
@@ -78,7 +82,12 @@ impl Observer {
     }
 
     fn observe_phases(&self) {
-        let live = self.hubs.iter().filter(|hub| *hub.phase().borrow() == Phase::Live).count();
+        let mut live = 0;
+        for hub in &self.hubs {
+            let phase = *hub.phase().borrow();
+            live += usize::from(phase == Phase::Live);
+            self.metrics.status(hub.shard, status(phase));
+        }
         self.metrics.shards_live.set(live as u64);
         let all = self.hubs.len();
         if live == all {
@@ -89,5 +98,16 @@ impl Observer {
         if self.live.swap(live, Ordering::Relaxed) != live {
             info!(live, shards = all, "shards live");
         }
+    }
+}
+
+/// A phase as the metric has it.
+fn status(phase: Phase) -> i64 {
+    match phase {
+        Phase::Stopped => 0,
+        Phase::Connecting => 1,
+        Phase::Identifying => 2,
+        Phase::Resuming => 3,
+        Phase::Live => 4,
     }
 }

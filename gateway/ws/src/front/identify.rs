@@ -56,10 +56,8 @@ impl Resume {
     /// Reads RESUME's `d`.
     pub(crate) fn parse(data: &Value) -> Result<Self, Refused> {
         let fields = object(data)?;
-        let session_id = fields
-            .get("session_id")
-            .and_then(Value::as_str)
-            .ok_or_else(|| Refused::new(4002, "session_id is missing"))?;
+        // discord.py sends null when it never got READY, and relies on INVALID_SESSION.
+        let session_id = fields.get("session_id").and_then(Value::as_str).unwrap_or_default();
         let sequence = match fields.get("seq") {
             None | Some(Value::Null) => 0,
             Some(seq) => seq.as_u64().ok_or_else(|| Refused::new(4007, "seq is not a sequence"))?,
@@ -141,7 +139,9 @@ mod tests {
         assert_eq!((parsed.session_id.as_str(), parsed.sequence), ("s", 7));
         assert_eq!(resume(json!({"token": "t", "session_id": "s", "seq": -1})).unwrap_err().code, 4007);
         assert_eq!(resume(json!({"token": "t", "session_id": "s", "seq": "7"})).unwrap_err().code, 4007);
-        assert_eq!(resume(json!({"token": "t", "seq": 1})).unwrap_err().code, 4002);
+        assert_eq!(resume(json!({"session_id": "s", "seq": 1})).unwrap_err().code, 4002);
+        let lost = resume(json!({"token": "t", "session_id": null, "seq": null})).unwrap();
+        assert_eq!((lost.session_id.as_str(), lost.sequence), ("", 0));
     }
 
     fn parse(data: Value) -> Result<Identify, Refused> {

@@ -9,7 +9,10 @@ use std::{net::SocketAddr, time::Duration};
 use futures_util::StreamExt;
 use holdfast_discord::{etf, limits::SendBudget};
 use serde_json::Value;
-use tokio::time::{Instant, timeout};
+use tokio::{
+    io::AsyncReadExt,
+    time::{Instant, timeout},
+};
 use tokio_websockets::{Message, WebSocketStream};
 
 use super::{
@@ -18,8 +21,9 @@ use super::{
     socket::{Control, Incoming, Writer},
 };
 
-/// How long a client may take to read its close frame and answer it.
-const CLOSE_WITHIN: Duration = Duration::from_secs(2);
+/// How long a client may take to read its close frame and answer it. Ending the socket earlier, with input
+/// unread, would reset the connection and take the frame from a client that is busy.
+const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 /// Nothing that a client sends is nested deeper.
 const MAX_DEPTH: usize = 32;
 /// Pings are no payloads to Discord; this many in a minute are no keepalive either.
@@ -118,6 +122,9 @@ impl Reading {
                 return;
             }
         }
+        // What comes now is no WebSocket any more.
+        let mut rest = [0; 4096];
+        while matches!(self.socket.get_mut().read(&mut rest).await, Ok(read) if read > 0) {}
     }
 }
 

@@ -168,7 +168,7 @@ impl Pump {
         if let Some(session) = core.sessions.held(&begun.id, connection) {
             session.base = source.base;
         }
-        core.save_clients();
+        core.save_clients(true);
         drop(core);
         self.session = begun.id;
         self.cursor = begun.since.unwrap_or(source.at.position);

@@ -160,9 +160,9 @@ impl Core {
     }
 
     /// Stores the client sessions, if they have changed: at once when one begins, so that a crash right after
-    /// it doesn't forget the client. Never waits.
-    pub(crate) fn save_clients(&mut self) {
-        if let Some(records) = self.sessions.records(self.epoch) {
+    /// it doesn't forget the client. With `places`, also when clients have only moved on. Never waits.
+    pub(crate) fn save_clients(&mut self, places: bool) {
+        if let Some(records) = self.sessions.records(self.epoch, places) {
             self.store.save_clients(&records);
         }
     }

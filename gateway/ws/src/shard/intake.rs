@@ -113,6 +113,6 @@ impl ShardTask {
         let Some(latency) = self.session.latency() else { return };
         let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
         self.hub.gauges.latency_us.store(micros, Ordering::Relaxed);
-        self.metrics.heartbeat_latency.observe(latency.as_secs_f64());
+        self.metrics.acknowledged(self.hub.shard, latency.as_secs_f64());
     }
 }

@@ -28,6 +28,9 @@ use crate::{log::Position, metrics::Metrics};
 
 /// Records of clients and the state's checkpoints are looked after this often.
 const ROUND: Duration = Duration::from_secs(1);
+/// Clients' places are stored every so many rounds. A bot and Holdfast that are killed within them get what was
+/// written since again.
+const PLACES_EVERY: u32 = 5;
 /// Guilds in one round of checkpoints: 32 × about 25 KB are written at once.
 const GUILDS: usize = 32;
 /// The session's record is written again this often while the state it points to moves on.
@@ -52,6 +55,7 @@ pub(crate) struct Keeper {
     /// The log's end at past rounds, to tell which changes are old.
     marks: VecDeque<(Instant, Position)>,
     last_round: Instant,
+    rounds: u32,
     last_record: Instant,
     state_from: Position,
     stream_began: Position,
@@ -81,6 +85,7 @@ impl Keeper {
             job: None,
             marks: VecDeque::new(),
             last_round: now,
+            rounds: 0,
             last_record: now,
             state_from: keeping.state_from,
             stream_began: keeping.stream_began,
@@ -112,7 +117,8 @@ impl Keeper {
         }
         self.last_round = now;
         self.marks.push_back((now, core.log.last()));
-        core.save_clients();
+        self.rounds += 1;
+        core.save_clients(self.rounds.is_multiple_of(PLACES_EVERY));
         self.finish_job(&mut core);
         self.retain(&mut core);
         if core.record_changed || now.duration_since(self.last_record) >= RECORD_EVERY {
@@ -134,7 +140,7 @@ impl Keeper {
         {
             let mut core = hub.core();
             core.log.flush();
-            core.save_clients();
+            core.save_clients(true);
             self.save_record(&mut core, session);
         }
         if let Some(job) = self.job.take() {

@@ -61,6 +61,8 @@ pub(crate) struct Sessions {
     limits: Limits,
     by_id: HashMap<String, ClientSession>,
     changed: bool,
+    /// Places of clients have changed, and nothing else.
+    moved: bool,
     resumes: u64,
 }
 
@@ -82,7 +84,7 @@ pub(crate) struct Client {
 
 impl Sessions {
     pub(crate) fn new(shard: u32, limits: Limits) -> Self {
-        Self { shard, limits, by_id: HashMap::new(), changed: false, resumes: 0 }
+        Self { shard, limits, by_id: HashMap::new(), changed: false, moved: false, resumes: 0 }
     }
 
     /// Begins a session at position `at`. Takes over the dead session of the same identity that was
@@ -157,7 +159,7 @@ impl Sessions {
 
     /// The session, if `connection` holds it.
     pub(crate) fn held(&mut self, id: &str, connection: u64) -> Option<&mut ClientSession> {
-        self.changed = true;
+        self.moved = true;
         self.by_id.get_mut(id).filter(|session| session.attached == Some(connection))
     }
 
@@ -166,6 +168,7 @@ impl Sessions {
         if let Some(session) = self.held(id, connection) {
             session.attached = None;
             session.detached_ms = now_ms;
+            self.changed = true;
         }
         self.lapse(now_ms);
     }
@@ -213,11 +216,14 @@ impl Sessions {
         (attached, self.by_id.len() - attached)
     }
 
-    /// Records to be stored, if anything has changed since the last call.
-    pub(crate) fn records(&mut self, epoch: u64) -> Option<Vec<ClientRecord>> {
-        if !std::mem::take(&mut self.changed) {
+    /// Records to be stored, if a session has begun or ended since the last call; with `places`, also if
+    /// clients have only moved on.
+    pub(crate) fn records(&mut self, epoch: u64, places: bool) -> Option<Vec<ClientRecord>> {
+        if !(self.changed || places && self.moved) {
             return None;
         }
+        self.changed = false;
+        self.moved = false;
         let current = |(_, session): &(&String, &ClientSession)| session.epoch == epoch;
         Some(self.by_id.iter().filter(current).map(|(id, session)| record(id, session)).collect())
     }
@@ -397,8 +403,8 @@ mod tests {
     fn records_bring_sessions_back() {
         let mut sessions = sessions();
         let id = begin(&mut sessions, 1, 10).id;
-        let records = sessions.records(0).unwrap();
-        assert!(sessions.records(0).is_none(), "nothing has changed");
+        let records = sessions.records(0, true).unwrap();
+        assert!(sessions.records(0, true).is_none(), "nothing has changed");
         let mut restored = self::sessions();
         restored.restore(records, 7, 6_000);
         assert_eq!(restored.resume(&id, "token", 12, (2, 20), 7, 2), Resume::From);
