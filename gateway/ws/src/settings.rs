@@ -189,6 +189,8 @@ pub enum CatchUpFrom {
 pub struct Log {
     /// Bytes in memory: 8 MiB on each of 16 shards, about 6,500 events of 1.2 KiB each.
     pub memory: u64,
+    /// How long events that are on disk stay in memory, too.
+    pub memory_age: Duration,
     /// Bytes on disk: 256 MiB on each of 16 shards, an hour at 50 events/s each.
     pub disk: u64,
     /// The oldest event that is kept.
@@ -324,6 +326,7 @@ impl Log {
     fn read(log: &Section<'_>) -> Self {
         Self {
             memory: log.bytes("memory", 128 * MIB, MIB..=1024 * GIB),
+            memory_age: log.duration("memory_age", 30 * SECOND, SECOND..=HOUR),
             disk: log.bytes("disk", 4 * GIB, 16 * MIB..=64 * 1024 * GIB),
             age: log.duration("age", 24 * HOUR, MINUTE..=7 * 24 * HOUR),
             batch_events: size(log.integer("batch_events", 64, 1..=65_536)),

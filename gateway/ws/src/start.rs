@@ -209,6 +209,7 @@ impl Shared<'_> {
         let keeping = Keeping {
             tick: config.log.batch_interval,
             checkpoint_age: config.checkpoint_age,
+            memory_age: config.log.memory_age,
             disk_pressure,
             state_from,
             stream_began,

@@ -263,6 +263,20 @@ impl Log {
         self.handover.as_ref().is_some_and(Handover::cut_above_checkpoint)
     }
 
+    /// Gives back the memory of entries that came in before this time (milliseconds of Unix time) and can be
+    /// read from disk. A log without a disk keeps them.
+    pub fn forget_before(&mut self, unix_ms: u64) {
+        let Some(handover) = &mut self.handover else { return };
+        while let (Some(last), Some(received)) =
+            (self.ring.oldest_block_end(), self.ring.oldest_block_received_ms())
+            && received < unix_ms
+            && last <= handover.stored()
+        {
+            let Some(evicted) = self.ring.evict() else { return };
+            handover.evicted(evicted.first(), last);
+        }
+    }
+
     /// Bytes in memory; see [`Fill::memory_bytes`].
     #[must_use]
     pub fn memory_bytes(&self) -> u64 {

@@ -165,6 +165,11 @@ impl Ring {
         self.blocks.front().map(Block::end)
     }
 
+    /// When the newest entry of the oldest block came in, milliseconds of Unix time.
+    pub(super) fn oldest_block_received_ms(&self) -> Option<u64> {
+        self.blocks.front()?.metas.last().map(|meta| meta.received_ms)
+    }
+
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }

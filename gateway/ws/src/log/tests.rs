@@ -75,6 +75,31 @@ fn memory_is_bounded_and_what_was_evicted_is_gone() {
 }
 
 #[test]
+fn what_is_on_disk_leaves_memory_with_age_and_is_still_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let writer = writer();
+    let (mut log, _) = Log::open(dir.path(), Settings::default(), &writer).unwrap();
+    for sequence in 1..=3 {
+        let (bytes, range) = payload(Some(sequence), 100);
+        log.append(entry(&bytes, range, Some(sequence)));
+    }
+    log.forget_before(2);
+    assert_eq!(log.oldest_in_memory(), FIRST, "not on disk yet: it stays");
+    log.flush();
+    assert!(writer.barrier(Instant::now() + Duration::from_secs(30)));
+    log.forget_before(1);
+    assert_eq!(log.oldest_in_memory(), FIRST, "young enough: it stays");
+    log.forget_before(2);
+    assert_eq!(log.oldest_in_memory(), log.last() + 1);
+    let (seen, complete) = follow(&log, FIRST - 1);
+    assert!(complete);
+    assert_eq!(seen.len(), 3);
+    let (bytes, range) = payload(Some(4), 100);
+    log.append(entry(&bytes, range, Some(4)));
+    assert_eq!(follow(&log, FIRST - 1).0.len(), 4);
+}
+
+#[test]
 fn a_payload_larger_than_all_memory_is_kept_until_the_next() {
     let settings = Settings { memory_bytes: 64 << 10, ..Settings::default() };
     let mut world = World::new(Log::in_memory(settings));

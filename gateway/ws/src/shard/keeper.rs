@@ -47,6 +47,7 @@ pub(crate) struct Keeper {
     store: ShardStore,
     metrics: Arc<Metrics>,
     checkpoint_age: Duration,
+    memory_age: Duration,
     /// Bytes on disk beyond which all changed guilds are saved: the log is about to drop its oldest entries.
     disk_pressure: u64,
     ticks: Option<Interval>,
@@ -66,6 +67,7 @@ pub(crate) struct Keeper {
 pub(crate) struct Keeping {
     pub(crate) tick: Duration,
     pub(crate) checkpoint_age: Duration,
+    pub(crate) memory_age: Duration,
     pub(crate) disk_pressure: u64,
     /// The state is saved up to here; from recovery.
     pub(crate) state_from: Position,
@@ -79,6 +81,7 @@ impl Keeper {
             store,
             metrics,
             checkpoint_age: keeping.checkpoint_age,
+            memory_age: keeping.memory_age,
             disk_pressure: keeping.disk_pressure,
             ticks: None,
             tick: keeping.tick,
@@ -116,6 +119,8 @@ impl Keeper {
             return;
         }
         self.last_round = now;
+        let age = u64::try_from(self.memory_age.as_millis()).unwrap_or(u64::MAX);
+        core.log.forget_before(unix_ms().saturating_sub(age));
         self.marks.push_back((now, core.log.last()));
         self.rounds += 1;
         core.save_clients(self.rounds.is_multiple_of(PLACES_EVERY));
