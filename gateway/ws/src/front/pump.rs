@@ -11,6 +11,7 @@ use std::{
 };
 
 use holdfast_state::View;
+use serde_json::json;
 
 use super::{
     Front,
@@ -366,6 +367,15 @@ impl Pump {
             Read::Disk(read) => Err(Refill::Stop(Stopped::Disk(read))),
             Read::Gone { oldest } => {
                 self.front.metrics.fell_behind.inc();
+                if matches!(self.source, Source::CatchUp { .. }) {
+                    // Closing wouldn't help: the next IDENTIFY would begin at the same place. It is told.
+                    let to = oldest.saturating_sub(1);
+                    let stream = core.log.stream().to_string();
+                    let gap = json!({ "stream": stream, "from": self.cursor + 1, "to": to }).to_string();
+                    dispatch(&mut self.writing.out, "HOLDFAST_GAP", to, gap.as_bytes());
+                    self.cursor = to;
+                    return Err(Refill::Filled);
+                }
                 let reason = format!("too far behind: the log begins at {oldest}");
                 Err(Refill::Stop(Stopped::Refused(Refused::new(4009, reason))))
             }
