@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 //! The real binary between the simulated Discord and clients of our own, over real sockets: what is
 //! promised, tried by causing what could break it.
+#![cfg(test)]
 
 mod bad_input;
 mod bad_manners;
 mod commands;
 mod cuts;
+mod damage;
 mod encodings;
 mod intents;
 mod members;
+mod process;
 mod restarts;
+mod slow;
 mod snapshot;
 mod support;

@@ -68,6 +68,16 @@ impl Ledger {
         twice
     }
 
+    /// What was sent after `from` came exactly once, last and in order, whatever came before it.
+    pub(crate) fn assert_tail(&self, sent: &BTreeMap<String, u64>, from: &BTreeMap<String, u64>, what: &str) {
+        for (guild, last) in sent {
+            let first = from.get(guild).copied().unwrap_or(0) + 1;
+            let expected: Vec<u64> = (first..=*last).collect();
+            let got = self.got.get(guild).cloned().unwrap_or_default();
+            assert!(got.ends_with(&expected), "{what}: guild {guild}: {got:?} should end with {expected:?}");
+        }
+    }
+
     /// The last number per guild.
     pub(crate) fn last(&self) -> BTreeMap<String, u64> {
         self.got.iter().filter_map(|(guild, got)| Some((guild.clone(), *got.last()?))).collect()

@@ -2,7 +2,7 @@
 //! A Holdfast process with settings and state of its own, ended when it is dropped.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     time::Duration,
 };
@@ -29,11 +29,13 @@ pub(crate) struct Setup<'a> {
     pub(crate) cache: &'a str,
     /// Further lines for `[ws]`, and tables after it.
     pub(crate) ws: &'a str,
+    /// The level of the log.
+    pub(crate) log: &'a str,
 }
 
 impl Default for Setup<'_> {
     fn default() -> Self {
-        Self { intents: ALL, discord: "", cache: "members = true, presences = true", ws: "" }
+        Self { intents: ALL, discord: "", cache: "members = true, presences = true", ws: "", log: "info" }
     }
 }
 
@@ -53,17 +55,18 @@ impl Holdfast {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let settings = format!(
             "[discord]\ntoken = \"{TOKEN}\"\napi_url = \"{}\"\nintents = {}\n{}\n\
-             [admin]\nlisten = \"127.0.0.1:0\"\n[log]\nlevel = \"info\"\n\
+             [admin]\nlisten = \"127.0.0.1:0\"\n[log]\nlevel = \"{}\"\n\
              [ws]\nlisten = \"127.0.0.1:0\"\nstate_dir = \"{}\"\ncache = {{ {} }}\n{}\n",
             api_url,
             setup.intents,
             setup.discord,
+            setup.log,
             folder.path().join("state").display(),
             setup.cache,
             setup.ws,
         );
         std::fs::write(folder.path().join("holdfast.toml"), settings).expect("settings are written");
-        let (child, url, admin) = launch(&folder.path().to_owned()).await;
+        let (child, url, admin) = launch(folder.path()).await;
         Self { child, folder, url, admin }
     }
 
@@ -182,7 +185,7 @@ impl Holdfast {
 
     /// Starts again with the same state.
     pub(crate) async fn restart(&mut self) {
-        let (child, url, admin) = launch(&self.folder.path().to_owned()).await;
+        let (child, url, admin) = launch(self.folder.path()).await;
         (self.child, self.url, self.admin) = (child, url, admin);
     }
 }
@@ -212,7 +215,7 @@ async fn exit(child: &mut Child) -> ExitStatus {
     }
 }
 
-async fn launch(folder: &PathBuf) -> (Child, String, String) {
+async fn launch(folder: &Path) -> (Child, String, String) {
     let addresses = folder.join("addresses.json");
     let _ = std::fs::remove_file(&addresses);
     let output = std::fs::File::options().create(true).append(true).open(folder.join("output"));
