@@ -3,6 +3,7 @@
 //!
 //! In: guild, number, id. Out: a MESSAGE_CREATE as Discord writes it, of a given size, made by copying pieces of a
 //! text that was cut up once. No two are alike, so that they compress about as well as real ones.
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -48,6 +49,11 @@ pub(crate) struct MessageTemplate {
     pieces: Vec<(Vec<u8>, Option<Slot>)>,
     /// Length of the words that fill the message up.
     words: usize,
+    /// The second that `time` was written in.
+    second: u64,
+    time: String,
+    /// Where a message is put together.
+    message: Vec<u8>,
     /// Events are cut from one allocation after another, not allocated singly.
     space: BytesMut,
 }
@@ -95,7 +101,14 @@ impl MessageTemplate {
             rest = after;
         }
         pieces.push((rest.as_bytes().to_vec(), None));
-        Self { pieces, words: 0, space: BytesMut::new() }
+        Self {
+            pieces,
+            words: 0,
+            second: 0,
+            time: iso8601(Duration::ZERO),
+            message: Vec::new(),
+            space: BytesMut::new(),
+        }
     }
 
     /// The event, its channel and its id.
@@ -111,16 +124,18 @@ impl MessageTemplate {
             self.space = BytesMut::with_capacity(SPACE);
         }
         let now = unix();
+        self.set_time(now);
         let index = index_of(guild);
         let mut random = Rng::with_seed(guild.rotate_left(32) ^ number);
         let mut author = Author::new(index, random.u32(1..=AUTHORS));
-        let out = &mut self.space;
+        let out = &mut self.message;
+        out.clear();
         for (piece, slot) in &self.pieces {
             out.extend_from_slice(piece);
             let value = match slot {
                 None => continue,
                 Some(Slot::Time) => {
-                    out.extend_from_slice(iso8601(now).as_bytes());
+                    out.extend_from_slice(self.time.as_bytes());
                     continue;
                 }
                 Some(Slot::Words) => {
@@ -141,7 +156,20 @@ impl MessageTemplate {
             };
             out.extend_from_slice(decimal(value, &mut [0; 20]));
         }
+        self.space.extend_from_slice(out);
         self.space.split().freeze()
+    }
+
+    /// Only the microseconds are written anew within a second.
+    fn set_time(&mut self, now: Duration) {
+        if self.second == now.as_secs() {
+            let micros = 1_000_000 + u64::from(now.subsec_micros());
+            let digits = &mut [0; 20];
+            let digits = std::str::from_utf8(&decimal(micros, digits)[1..]).unwrap_or("000000");
+            self.time.replace_range(20..26, digits);
+        } else {
+            (self.second, self.time) = (now.as_secs(), iso8601(now));
+        }
     }
 }
 
@@ -157,11 +185,10 @@ impl Author {
         Self { id, random: Rng::with_seed(id) }
     }
 
-    fn write(&mut self, slot: Slot, out: &mut BytesMut) {
+    fn write(&mut self, slot: Slot, out: &mut Vec<u8>) {
         match slot {
             Slot::Joined => {
-                let joined = Duration::from_micros(self.random.u64(JOINED));
-                out.extend_from_slice(iso8601(joined).as_bytes());
+                out.extend_from_slice(JOINED[self.random.usize(..JOINED.len())].as_bytes());
             }
             Slot::Username => words::write_name(&mut self.random, 10, out),
             Slot::Hash => words::write_hex(&mut self.random, 32, out),
@@ -170,8 +197,12 @@ impl Author {
     }
 }
 
-/// Members joined between 2016 and 2025: microseconds since 1970.
-const JOINED: std::ops::Range<u64> = 1_451_606_400_000_000..1_735_689_600_000_000;
+/// When members joined: some instants between 2016 and 2025.
+static JOINED: LazyLock<Vec<String>> = LazyLock::new(|| {
+    let mut random = Rng::with_seed(2);
+    let micros = 1_451_606_400_000_000..1_735_689_600_000_000;
+    (0..1_024).map(|_| iso8601(Duration::from_micros(random.u64(micros.clone())))).collect()
+});
 
 #[cfg(test)]
 mod tests {
@@ -219,6 +250,8 @@ mod tests {
             assert!(size.abs_diff(bytes) < 12, "{size} instead of {bytes}");
             let data: serde_json::Value = serde_json::from_slice(&event.data).unwrap();
             assert_eq!(data["content"], format!("sim {} 17", guild_id(5)));
+            let time = data["timestamp"].as_str().unwrap();
+            assert!(time.len() == 32 && time.ends_with("+00:00"), "{time}");
             assert_eq!(
                 (data["id"].as_str(), data["channel_id"].as_str()),
                 (Some(id.to_string().as_str()), Some(channel.to_string().as_str()))

@@ -4,7 +4,6 @@
 //! In: a source of randomness, a length. Out: words, exactly that long.
 use std::sync::LazyLock;
 
-use bytes::{BufMut, BytesMut};
 use fastrand::Rng;
 
 /// How many words there are; a power of two.
@@ -29,30 +28,33 @@ fn word(random: &mut Rng) -> Word {
 }
 
 /// Appends words with a space after each, cut off at `length` bytes.
-pub(crate) fn write(random: &mut Rng, mut length: usize, out: &mut BytesMut) {
+pub(crate) fn write(random: &mut Rng, mut length: usize, out: &mut Vec<u8>) {
+    let known: &[Word] = &WORDS;
     while length > 0 {
-        let (letters, size) = &WORDS[random.usize(..COUNT)];
+        let (letters, size) = &known[random.usize(..COUNT)];
         let end = (usize::from(*size) + 1).min(length);
-        out.put_slice(&letters[..end]);
+        // A copy of fixed size and a cut are cheaper than a copy of each word's own size.
+        out.extend_from_slice(letters);
+        out.truncate(out.len() - letters.len() + end);
         length -= end;
     }
 }
 
 /// Appends `length` letters without a space.
-pub(crate) fn write_name(random: &mut Rng, length: usize, out: &mut BytesMut) {
+pub(crate) fn write_name(random: &mut Rng, length: usize, out: &mut Vec<u8>) {
     for _ in 0..length {
-        out.put_u8(LETTERS[random.usize(..LETTERS.len())]);
+        out.push(LETTERS[random.usize(..LETTERS.len())]);
     }
 }
 
 /// Appends `length` hexadecimal digits, at most sixteen at a time.
-pub(crate) fn write_hex(random: &mut Rng, length: usize, out: &mut BytesMut) {
+pub(crate) fn write_hex(random: &mut Rng, length: usize, out: &mut Vec<u8>) {
     let mut bits = 0;
     for at in 0..length {
         if at % 16 == 0 {
             bits = random.u64(..);
         }
-        out.put_u8(b"0123456789abcdef"[usize::from(bits as u8 & 15)]);
+        out.push(b"0123456789abcdef"[usize::from(bits as u8 & 15)]);
         bits >>= 4;
     }
 }
@@ -66,7 +68,7 @@ mod tests {
         let mut random = Rng::with_seed(7);
         let mut texts = std::collections::HashSet::new();
         for length in 1..200 {
-            let mut out = BytesMut::new();
+            let mut out = Vec::new();
             write(&mut random, length, &mut out);
             assert_eq!(out.len(), length);
             assert!(out.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b' '));
