@@ -243,10 +243,7 @@ impl Guilds {
         let user: Arc<[u8]> = d.into();
         let ids: Vec<u64> = self.records.keys().copied().collect();
         for guild in ids {
-            self.change(guild, position, |record| {
-                reduce::update_own_user(record, own_user, &user);
-                Ok(Outcome::Changed)
-            });
+            self.change(guild, position, |record| reduce::update_own_user(record, own_user, &user));
         }
         Applied::Changed
     }

@@ -205,6 +205,22 @@ fn a_member_added_twice_counts_once_whether_compacted_or_not() {
 }
 
 #[test]
+fn what_a_user_update_leaves_out_stays_as_an_earlier_one_had_it() {
+    let mut guilds = Guilds::new(Options::default());
+    guilds.ready(OWN, &[GUILD]);
+    let user = json!({"id": "900", "username": "a", "avatar": null, "global_name": null});
+    let d = json!({"id": "100", "members": [{"user": user, "roles": []}]});
+    guilds.apply(E::GuildCreate, Some(GUILD), d.to_string().as_bytes(), 1);
+    let updates =
+        [json!({"id": "900", "username": "b", "avatar": "x"}), json!({"id": "900", "username": "c"})];
+    for (position, d) in (2..).zip(updates) {
+        assert_eq!(guilds.apply(E::UserUpdate, None, d.to_string().as_bytes(), position), Applied::Changed);
+    }
+    let expected = json!({"id": "900", "username": "c", "avatar": "x", "global_name": null});
+    assert_eq!(seen(&guilds)["members"][0]["user"], expected);
+}
+
+#[test]
 fn a_compaction_of_a_guild_that_came_anew_is_dropped() {
     let options = Options { compact_min_bytes: 0, compact_percent: 0, ..Options::default() };
     let mut guilds = with_guild(options);

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::{Context, Outcome, missing, required};
-use crate::changes::{Entry, Slot};
+use crate::changes::{Entry, Slot, carried};
 use crate::json::{self, Error, Fields};
 use crate::patch;
 use crate::record::Record;
@@ -122,10 +122,19 @@ pub(super) fn voice_state(record: &mut Record, context: Context, d: &[u8]) -> Re
     Ok(Outcome::Changed)
 }
 
-/// USER_UPDATE, in each guild.
-pub(crate) fn update_own_user(record: &mut Record, id: u64, user: &Arc<[u8]>) {
-    let entry = Entry { data: Arc::clone(user), fresh: false, gone: false, joined: false };
+/// USER_UPDATE, in each guild. What it leaves out stays as an earlier one had it; as it leaves out nothing most of
+/// the time, the guilds share its bytes.
+pub(crate) fn update_own_user(record: &mut Record, id: u64, user: &Arc<[u8]>) -> Result<Outcome, Error> {
+    let mut data = Arc::clone(user);
+    if let Some(old) = record.changes.get(Slot::OwnUser, id) {
+        let new = Fields::parse(user)?;
+        if Fields::parse(&old.data)?.iter().any(|(key, _)| !new.has(key)) {
+            data = carried(Section::Members, &old.data, &new).into();
+        }
+    }
+    let entry = Entry { data, fresh: false, gone: false, joined: false };
     record.changes.insert(Slot::OwnUser, id, entry);
+    Ok(Outcome::Changed)
 }
 
 fn put_member(record: &mut Record, id: u64, fields: &Fields<'_>, fresh: bool) {
