@@ -227,6 +227,7 @@ impl Shared<'_> {
             tasks: self.tasks.clone(),
             shutdown: self.tasks.token().clone(),
             turn: None,
+            pressed: false,
             unknown_opcode: None,
         };
         let fatal = self.fatal.clone();

@@ -48,6 +48,7 @@ impl ShardTask {
                 }
             };
             core.log.flush_due(now);
+            self.pressed = core.log.is_pressed();
             (step, is_full(taken, bytes))
         };
         hub.changed.notify_waiters();

@@ -13,6 +13,7 @@ mod intake;
 mod keeper;
 mod members;
 mod outbox;
+mod pressure;
 mod ready;
 mod recover;
 mod sessions;

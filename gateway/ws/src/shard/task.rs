@@ -26,6 +26,7 @@ use super::{
     identify::{Identity, UNKNOWN_OPCODE, unknown_opcode},
     keeper::Keeper,
     outbox::{Command, Outbox},
+    pressure::Pressure,
 };
 use crate::{
     metrics::Metrics,
@@ -59,6 +60,8 @@ pub(crate) struct ShardTask {
     pub(crate) shutdown: CancellationToken,
     /// The right to be connected without a session; given back when IDENTIFY is sent.
     pub(crate) turn: Option<OwnedSemaphorePermit>,
+    /// The log had no room for what isn't stored yet, after the last round.
+    pub(crate) pressed: bool,
     /// Opcode of the last payload of a client's whose opcode we don't know.
     pub(crate) unknown_opcode: Option<u64>,
 }
@@ -148,6 +151,7 @@ impl ShardTask {
         self.session.opened(Instant::now());
         self.outbox.new_connection();
         let (mut heartbeat, mut sends) = (Alarm::new(), Alarm::new());
+        let mut pressure = Pressure::default();
         let mut permit: Option<Permit> = None;
         let mut was_live = false;
         loop {
@@ -174,8 +178,14 @@ impl ShardTask {
                     Step::Nothing
                 }
                 () = sends.ring() => self.send_next(&mut connection).await,
-                next = connection.next() => match next {
-                    Ok(()) => self.take_round(&mut connection).await,
+                // Better that Discord holds events back for a while than that clients miss them.
+                () = pressure.passes(&self.hub) => Step::Nothing,
+                next = connection.next(), if !pressure.is_on() => match next {
+                    Ok(()) => {
+                        let step = self.take_round(&mut connection).await;
+                        pressure.look(self.pressed, now);
+                        step
+                    }
                     Err(closed) => self.lost(&closed),
                 },
             };
@@ -186,14 +196,7 @@ impl ShardTask {
                     permit = Some(Box::pin(Arc::clone(&self.gateway).permit(self.hub.shard)));
                 }
                 Step::Send(payload) => {
-                    self.after_heartbeat();
-                    self.outbox.count(Instant::now());
-                    if self.session.is_resuming() {
-                        self.hub.set_phase(Phase::Resuming);
-                    }
-                    if let Err(closed) = connection.send(payload).await
-                        && let Step::Reconnect { next, .. } = self.lost(&closed)
-                    {
+                    if let Some(next) = self.send_now(&mut connection, payload).await {
                         return self.end(next, was_live);
                     }
                 }
@@ -245,6 +248,20 @@ impl ShardTask {
                 Step::Nothing
             }
             Err(closed) => self.lost(&closed),
+        }
+    }
+
+    /// Sends what the session itself has to say. Some: the connection is gone, and what follows.
+    async fn send_now(&mut self, connection: &mut Connection, payload: Vec<u8>) -> Option<Next> {
+        self.after_heartbeat();
+        self.outbox.count(Instant::now());
+        if self.session.is_resuming() {
+            self.hub.set_phase(Phase::Resuming);
+        }
+        let closed = connection.send(payload).await.err()?;
+        match self.lost(&closed) {
+            Step::Reconnect { next, .. } => Some(next),
+            _ => None,
         }
     }
 
