@@ -5,7 +5,7 @@
 //! shard. Owns the connection; ends with it, with the service, or with a session that can't go on.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     future::poll_fn,
     pin::pin,
     sync::Arc,
@@ -138,7 +138,7 @@ impl Client {
             cursor: 0,
             written: 0,
             last_given: 0,
-            requests: HashMap::new(),
+            requests: BTreeMap::new(),
             resumes: 0,
             disk: None,
         };
@@ -234,7 +234,7 @@ impl Client {
     fn note(&mut self) {
         let pump = &self.pump;
         let mut core = pump.hub.core();
-        if pump.epoch != core.epoch || !core.sessions.holds(&pump.session, pump.connection) {
+        if !core.sessions.holds(&pump.session, pump.connection) {
             return;
         }
         if let Some(session) = core.sessions.held(&pump.session, pump.connection)

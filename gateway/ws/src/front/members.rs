@@ -18,6 +18,9 @@ const MAX_WAITING: usize = 1 << 20;
 /// A nonce longer than this is ignored ("Request Guild Members").
 const MAX_NONCE: usize = 32;
 
+/// Requests whose answers may still come, by resume too: two minutes' worth of what a client may send.
+const MAX_REQUESTS: usize = 240;
+
 const GUILD_PRESENCES: u64 = 1 << 8;
 const GUILD_MEMBERS: u64 = 1 << 1;
 
@@ -44,6 +47,10 @@ pub(super) fn request(client: &mut Client, fields: &Map<String, Value>) -> Resul
     }
     let asked = client.pump.hub.core().members.ask(fields, unix_ms());
     client.pump.requests.insert(asked.number, nonce);
+    // Numbers rise: the lowest is the oldest, and was answered long ago.
+    if client.pump.requests.len() > MAX_REQUESTS {
+        client.pump.requests.pop_first();
+    }
     match asked.forward {
         Some(payload) => commands::forward(client, false, payload),
         None => Ok(()),

@@ -5,7 +5,7 @@
 //! of a client that takes JSON without compression go from the log to the socket as they are.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     sync::Arc,
     task::{Context, Poll},
 };
@@ -75,7 +75,7 @@ pub(crate) struct Pump {
     pub(crate) written: Position,
     /// The last position that the client really got: what follows was filtered away.
     pub(crate) last_given: Position,
-    pub(crate) requests: HashMap<u64, Option<String>>,
+    pub(crate) requests: BTreeMap<u64, Option<String>>,
     /// Resumes that the shard had seen when we last looked whether the session is still ours.
     pub(crate) resumes: u64,
     pub(crate) disk: Option<FromDisk>,

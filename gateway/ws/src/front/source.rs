@@ -202,7 +202,7 @@ pub(crate) fn catches_up(front: &Front, meta: &Meta) -> bool {
 
 /// What a client asked for with a request of its own: the payload with its nonce, if it is for this client.
 pub(crate) fn for_asker(
-    requests: &std::collections::HashMap<u64, Option<String>>,
+    requests: &std::collections::BTreeMap<u64, Option<String>>,
     meta: &Meta,
     payload: &[u8],
 ) -> Option<Vec<u8>> {

@@ -29,6 +29,7 @@ impl ShardTask {
     /// Takes in what has come, up to a round, and wakes the readers once.
     pub(super) async fn take_round(&mut self, connection: &mut Connection) -> Step {
         let hub = Arc::clone(&self.hub);
+        let mut gone = None;
         let (step, full) = {
             let mut core = hub.core();
             let (now, now_ms) = (Instant::now(), unix_ms());
@@ -44,7 +45,10 @@ impl ShardTask {
                 match connection.try_next() {
                     Ok(true) => {}
                     Ok(false) => break step,
-                    Err(closed) => break self.lost(&closed),
+                    Err(closed) => {
+                        gone = Some(closed);
+                        break Step::Nothing;
+                    }
                 }
             };
             core.log.flush_due(now);
@@ -52,6 +56,10 @@ impl ShardTask {
             (step, is_full(taken, bytes))
         };
         hub.changed.notify_waiters();
+        if let Some(closed) = gone {
+            // Not under the lock: the end of a connection is noted in the core.
+            return self.lost(&closed);
+        }
         if full {
             // More is there already: clients on this thread get their turn first.
             tokio::task::yield_now().await;

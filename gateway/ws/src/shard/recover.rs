@@ -112,7 +112,8 @@ fn restore(core: &mut Core, store: &ShardStore, record: &SessionRecord) -> Resul
     let wishes = record.wishes.as_ref().and_then(|wishes| serde_json::from_str(wishes.get()).ok());
     core.restore_wishes(wishes.unwrap_or_default());
     for (guild, checkpoint) in store.load_guilds() {
-        if core.guilds.restore(guild, &checkpoint).is_err() {
+        // Without it the guild would be missing: a resumed session brings no GUILD_CREATE.
+        if checkpoint.is_none_or(|checkpoint| core.guilds.restore(guild, &checkpoint).is_err()) {
             return Err("a guild's checkpoint is damaged");
         }
     }

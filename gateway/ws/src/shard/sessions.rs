@@ -4,7 +4,11 @@
 //! In: IDENTIFY, RESUME, confirmations, the end of connections. Out: positions to go on from. Pure; owned
 //! by the shard's core. Detached sessions lapse with time, and the oldest first beyond a count.
 
-use std::{collections::HashMap, fmt::Write as _, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt::Write as _,
+    time::Duration,
+};
 
 use holdfast_cluster::ClientRecord;
 
@@ -30,7 +34,7 @@ pub(crate) struct ClientSession {
     /// The upstream session (counted by this process) that its positions belong to.
     pub(crate) epoch: u64,
     /// Member requests under way: our number → the nonce that the client gave.
-    pub(crate) requests: HashMap<u64, Option<String>>,
+    pub(crate) requests: BTreeMap<u64, Option<String>>,
     attached: Option<u64>,
     detached_ms: u64,
 }
@@ -119,7 +123,7 @@ impl Sessions {
             snapshot: at,
             base: at,
             epoch,
-            requests: HashMap::new(),
+            requests: BTreeMap::new(),
             attached: Some(client.connection),
             detached_ms: 0,
         };
