@@ -230,14 +230,14 @@ impl ShardStore {
     }
 
     /// All guilds' checkpoints, each read when it is asked for; one that can't be read is set aside, with a
-    /// warning. Blocks.
-    pub fn load_guilds(&self) -> impl Iterator<Item = (u64, Vec<u8>)> + use<> {
+    /// warning, and comes as `None`. Blocks.
+    pub fn load_guilds(&self) -> impl Iterator<Item = (u64, Option<Vec<u8>>)> + use<> {
         let dir = self.dir().map(|dir| dir.join("guilds"));
         let files = dir.and_then(|dir| std::fs::read_dir(dir).ok()).into_iter().flatten();
         files.filter_map(|entry| {
             let path = entry.ok()?.path();
             let guild = path.file_name()?.to_str()?.parse().ok()?;
-            Some((guild, read_or_set_aside(&path)?))
+            Some((guild, read_or_set_aside(&path)))
         })
     }
 
@@ -423,7 +423,7 @@ mod tests {
         assert_eq!(record.ready.get(), r#"{"v":10, "unknown":[1]}"#);
         assert_eq!(shard.load_clients(), [client("one"), client("two")]);
         let guilds: Vec<_> = shard.load_guilds().collect();
-        assert_eq!(guilds, [(81_384_788_765_712_384, b"checkpoint".to_vec())]);
+        assert_eq!(guilds, [(81_384_788_765_712_384, Some(b"checkpoint".to_vec()))]);
         assert!(store.shard(3, 32).load().is_none());
         assert!(store.shard(4, 16).load_clients().is_empty());
     }
@@ -460,7 +460,7 @@ mod tests {
         assert_eq!(shard.load().unwrap().session_id, "999");
         let mut guilds: Vec<_> = shard.load_guilds().collect();
         guilds.sort();
-        let latest = (993..1000_u64).map(|number| (number % 7, number.to_string().into_bytes()));
+        let latest = (993..1000_u64).map(|number| (number % 7, Some(number.to_string().into_bytes())));
         let mut latest: Vec<_> = latest.collect();
         latest.sort();
         assert_eq!(guilds, latest);
