@@ -10,7 +10,7 @@ use std::{
 use holdfast_simulator::Traffic;
 use serde_json::Value;
 
-use crate::support::{Client, Holdfast, discord};
+use crate::support::{Client, Holdfast, discord, until};
 
 /// What befalls a file.
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +37,7 @@ async fn damaged_client_sessions_are_no_reason_not_to_start() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_checkpoint_costs_no_guild() {
-    each("shards/0-of-1/guilds", &ALL).await;
+    each("shards/0-of-1/guilds", &[Damage::Empty, Damage::Half, Damage::Garbage, Damage::Bit]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -57,10 +57,7 @@ async fn damaged_permits_are_no_reason_not_to_start() {
 
 /// Damages all files at or below `path` in each way, all at the same time in processes of their own.
 async fn each(path: &'static str, ways: &[Damage]) {
-    let tries: Vec<_> = ways.iter().map(|damage| tokio::spawn(survives(path, *damage))).collect();
-    for one in tries {
-        one.await.expect("it survives");
-    }
+    futures_util::future::join_all(ways.iter().map(|damage| survives(path, *damage))).await;
 }
 
 async fn survives(path: &str, damage: Damage) {
@@ -72,6 +69,10 @@ async fn survives(path: &str, damage: Damage) {
     let (mut client, before) = Client::identified(&holdfast.url, [0, 1]).await;
     discord.traffic(Traffic::burst(400));
     client.until_last(&discord.finish_traffic().await.sent).await;
+    until("a checkpoint of each guild", async || {
+        holdfast.metric("holdfast_ws_checkpoints_total").await >= 4.0
+    })
+    .await;
     assert_eq!(holdfast.terminate().await.code(), Some(0), "{what}");
     let said = holdfast.output().len();
     let files = files(&holdfast.state().join(path));
@@ -97,7 +98,8 @@ async fn survives(path: &str, damage: Damage) {
     again.ledger.assert_tail(&sent, &from, &what);
     let said = holdfast.output().split_off(said);
     assert!(!said.contains("panic"), "{what}: {said}");
-    if !matches!(damage, Damage::Gone) {
+    // A log that ends early is what a crash leaves: Discord replays the rest.
+    if !matches!(damage, Damage::Gone) && !path.ends_with("/log") {
         assert!(said.contains("WARN"), "{what}: {said}");
     }
     // And what is stored from now on can be used again.
