@@ -3,13 +3,14 @@
 //! latest of each per entity, in Discord's bytes, and how many bytes that is per block. An entity has at most one
 //! entry (put, or gone) and one patch; the patch is always the newer one.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::json::Fields;
 use crate::patch;
-use crate::section::{BLOCKS, Block, Carry, Section};
+use crate::section::{BLOCKS, Block, Section};
 
 /// What an entry is about: a section's entity, or one of the rarer things.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -142,12 +143,9 @@ impl Changes {
         Some(old)
     }
 
+    /// A note that comes to nothing stays until a compaction: one that runs may put an earlier state of it into the base.
     pub(crate) fn edit_note(&mut self, id: u64, edit: impl FnOnce(&mut Note)) {
-        let note = self.notes.entry(id).or_default();
-        edit(note);
-        if *note == Note::default() {
-            self.notes.remove(&id);
-        }
+        edit(self.notes.entry(id).or_default());
     }
 
     /// Nothing of what was noted holds for the entity that has this id from now on.
@@ -166,14 +164,19 @@ impl Changes {
         let joined = old.is_some_and(|old| old.joined);
         let anew = fresh || old.is_some_and(|old| old.gone);
         let (data, fresh) = match old {
-            Some(old) if !anew => (carried(section, &old.data, fields), old.fresh),
+            Some(old) if !anew => {
+                // With patch and notes: a running compaction may take these away, and what is carried on must not
+                // be older than they are.
+                let now = self.finished(section, id, Cow::Borrowed(&*old.data));
+                (patch::carried(section, &now, fields), old.fresh)
+            }
             _ => (fields.object(), anew),
         };
         if anew {
             self.remove(Slot::patch(section), id);
             self.reset_note(id);
-        } else {
-            self.supersede(section, id, fields);
+        } else if self.get(Slot::patch(section), id).is_some() || self.note(id).is_some() {
+            self.supersede(section, id, &Fields::parse(&data).unwrap_or_default());
         }
         if section == Section::Members && fields.has("user") {
             self.remove(Slot::OwnUser, id);
@@ -202,6 +205,23 @@ impl Changes {
                     note.reset_total();
                 }
             });
+        }
+    }
+
+    /// The entity after patch, notes and the own user's change.
+    pub(crate) fn finished<'a>(&self, section: Section, id: u64, bytes: Cow<'a, [u8]>) -> Cow<'a, [u8]> {
+        let bytes = match self.get(Slot::patch(section), id) {
+            Some(entry) => Cow::Owned(patch::patched(&bytes, &entry.data)),
+            None => bytes,
+        };
+        let noted = matches!(section, Section::Channels | Section::Threads | Section::ScheduledEvents);
+        let bytes = match self.note(id).filter(|_| noted) {
+            Some(note) => Cow::Owned(patch::noted(section, id, &bytes, note)),
+            None => bytes,
+        };
+        match self.get(Slot::OwnUser, id).filter(|_| section == Section::Members) {
+            Some(user) => Cow::Owned(patch::with_user(&bytes, &user.data)),
+            None => bytes,
         }
     }
 
@@ -295,9 +315,7 @@ impl Changes {
         }
         if blocks.contains(&Block::Guild) {
             for (id, note) in &done.notes {
-                if self.notes.contains_key(id) {
-                    self.edit_note(*id, |current| current.subtract(note));
-                }
+                self.edit_note(*id, |current| current.subtract(note));
             }
             self.notes.retain(|_, note| {
                 note.resets = [0, 0];
@@ -346,27 +364,4 @@ fn all_of(slot: Slot) -> RangeInclusive<(Slot, u64)> {
 /// A thread's parent channel.
 pub(crate) fn parent_of(thread: &[u8]) -> Option<u64> {
     Fields::parse(thread).ok()?.snowflake("parent_id")
-}
-
-/// `new`, with what it leaves as it was in `old`.
-pub(crate) fn carried(section: Section, old: &[u8], new: &Fields<'_>) -> Vec<u8> {
-    let Ok(old) = Fields::parse(old) else { return new.object() };
-    match section.carry() {
-        Carry::All => {
-            let mut fields = old.clone();
-            for (key, value) in new.iter() {
-                fields.set(key.to_owned(), value);
-            }
-            fields.object()
-        }
-        Carry::Fields(keys) => {
-            let mut fields = new.clone();
-            for &key in keys {
-                if let (None, Some(value)) = (new.get(key), old.get(key)) {
-                    fields.set(key, value);
-                }
-            }
-            fields.object()
-        }
-    }
 }

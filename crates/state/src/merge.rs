@@ -7,7 +7,7 @@ use std::collections::HashSet;
 
 use crate::ReadError;
 use crate::block::{Entity, List, Stored};
-use crate::changes::{Changes, Slot, carried, parent_of};
+use crate::changes::{Changes, Slot, parent_of};
 use crate::json::{self, Traits};
 use crate::patch;
 use crate::section::Section;
@@ -72,7 +72,7 @@ pub(crate) fn resolve<'a>(
     }
     for (id, entry) in changes.in_slot(Slot::Entity(section)) {
         if !entry.gone && !seen.contains(&id) {
-            let bytes = finished(section, id, Cow::Borrowed(&*entry.data), changes);
+            let bytes = changes.finished(section, id, Cow::Borrowed(&*entry.data));
             each(Current { bytes, traits: None, id: Some(id) });
         }
     }
@@ -99,7 +99,7 @@ fn from_base<'a>(
                 Cow::Borrowed(&*entry.data)
             } else {
                 let fields = json::Fields::parse(&entry.data).unwrap_or_default();
-                Cow::Owned(carried(section, entity.bytes, &fields))
+                Cow::Owned(patch::carried(section, entity.bytes, &fields))
             }
         }
         None => {
@@ -111,26 +111,9 @@ fn from_base<'a>(
         }
     };
     let unchanged = matches!(bytes, Cow::Borrowed(bytes) if std::ptr::eq(bytes, entity.bytes));
-    let bytes = finished(section, id, bytes, changes);
+    let bytes = changes.finished(section, id, bytes);
     let unchanged = unchanged && matches!(bytes, Cow::Borrowed(_));
     Some(Current { bytes, traits: unchanged.then_some(entity.traits), id: Some(id) })
-}
-
-/// The entity after patch, notes and the own user's change.
-fn finished<'a>(section: Section, id: u64, bytes: Cow<'a, [u8]>, changes: &Changes) -> Cow<'a, [u8]> {
-    let bytes = match changes.get(Slot::patch(section), id) {
-        Some(entry) => Cow::Owned(patch::patched(&bytes, &entry.data)),
-        None => bytes,
-    };
-    let noted = matches!(section, Section::Channels | Section::Threads | Section::ScheduledEvents);
-    let bytes = match changes.note(id).filter(|_| noted) {
-        Some(note) => Cow::Owned(patch::noted(section, id, &bytes, note)),
-        None => bytes,
-    };
-    match changes.get(Slot::OwnUser, id).filter(|_| section == Section::Members) {
-        Some(user) => Cow::Owned(patch::with_user(&bytes, &user.data)),
-        None => bytes,
-    }
 }
 
 /// Members that GUILD_MEMBER_ADD brought though they were there ("may also be sent for users who are already

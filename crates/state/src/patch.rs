@@ -5,7 +5,7 @@
 
 use crate::changes::Note;
 use crate::json::{self, Fields};
-use crate::section::Section;
+use crate::section::{Carry, Section};
 
 /// A patch without the fields that `newer` has; `None` if nothing is left.
 pub(crate) fn without(patch: &[u8], newer: &Fields<'_>) -> Option<Vec<u8>> {
@@ -28,6 +28,29 @@ pub(crate) fn combined(old: &[u8], new: &Fields<'_>) -> Vec<u8> {
         both.set(key, value);
     }
     both.object()
+}
+
+/// `new`, with what it leaves as it was in `old`.
+pub(crate) fn carried(section: Section, old: &[u8], new: &Fields<'_>) -> Vec<u8> {
+    let Ok(old) = Fields::parse(old) else { return new.object() };
+    match section.carry() {
+        Carry::All => {
+            let mut fields = old.clone();
+            for (key, value) in new.iter() {
+                fields.set(key.to_owned(), value);
+            }
+            fields.object()
+        }
+        Carry::Fields(keys) => {
+            let mut fields = new.clone();
+            for &key in keys {
+                if let (None, Some(value)) = (new.get(key), old.get(key)) {
+                    fields.set(key, value);
+                }
+            }
+            fields.object()
+        }
+    }
 }
 
 /// The entity after the patch.

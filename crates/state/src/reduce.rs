@@ -38,7 +38,8 @@ pub(crate) fn concerns(kind: EventKind, kept: Kept) -> bool {
         | E::GuildMemberAdd
         | E::GuildMemberRemove
         | E::GuildMemberUpdate
-        | E::GuildMembersChunk => true,
+        | E::GuildMembersChunk
+        | E::VoiceStateUpdate => true,
         E::GuildEmojisUpdate => kept.has(Section::Emojis),
         E::GuildStickersUpdate => kept.has(Section::Stickers),
         E::GuildRoleCreate | E::GuildRoleUpdate | E::GuildRoleDelete => kept.has(Section::Roles),
@@ -70,7 +71,6 @@ pub(crate) fn concerns(kind: EventKind, kept: Kept) -> bool {
         | E::GuildSoundboardSoundsUpdate
         | E::SoundboardSounds => kept.has(Section::Sounds),
         E::PresenceUpdate => kept.has(Section::Presences),
-        E::VoiceStateUpdate => kept.has(Section::VoiceStates) || kept.has(Section::Members),
         _ => false,
     }
 }

@@ -96,10 +96,15 @@ fn what_is_not_kept_is_an_empty_list_but_for_the_own_member() {
         json!({"user": {"id": "900", "username": "me"}, "nick": "bot"}),
         23,
     );
+    let voice =
+        |id: &str| json!({"user_id": id, "channel_id": "5", "member": {"user": {"id": id}, "roles": ["6"]}});
+    apply(&mut guilds, E::VoiceStateUpdate, voice("900"), 24);
+    let applied = guilds.apply(E::VoiceStateUpdate, Some(GUILD), voice("1").to_string().as_bytes(), 25);
+    assert_eq!(applied, Applied::Unchanged);
     for (kind, d) in
         [(E::ChannelCreate, json!({"id": "77"})), (E::GuildRoleCreate, json!({"role": {"id": "78"}}))]
     {
-        let applied = guilds.apply(kind, Some(GUILD), d.to_string().as_bytes(), 24);
+        let applied = guilds.apply(kind, Some(GUILD), d.to_string().as_bytes(), 25);
         assert_eq!(applied, Applied::Unchanged);
     }
     let found = seen(&guilds);
@@ -109,6 +114,7 @@ fn what_is_not_kept_is_an_empty_list_but_for_the_own_member() {
     assert_eq!(found["member_count"], 4);
     assert_eq!(found["members"].as_array().unwrap().len(), 1);
     assert_eq!(found["members"][0]["nick"], "bot");
+    assert_eq!(found["members"][0]["roles"], json!(["6"]));
     assert!(!guilds.get(GUILD).unwrap().members_complete());
 }
 
@@ -218,6 +224,34 @@ fn what_a_user_update_leaves_out_stays_as_an_earlier_one_had_it() {
     }
     let expected = json!({"id": "900", "username": "c", "avatar": "x", "global_name": null});
     assert_eq!(seen(&guilds)["members"][0]["user"], expected);
+}
+
+#[test]
+fn what_came_while_a_compaction_ran_adds_to_what_it_folded_in() {
+    let options = Options { compact_min_bytes: 0, compact_percent: 0, ..Options::default() };
+    let mut guilds = Guilds::new(options);
+    let thread =
+        json!({"id": "1100000000000000000", "type": 11, "message_count": 7, "total_message_sent": 7});
+    let event = json!({"id": "1100000000000000001", "user_count": 7});
+    let d = json!({"id": "100", "threads": [], "guild_scheduled_events": [event]});
+    guilds.apply(E::GuildCreate, Some(GUILD), d.to_string().as_bytes(), 1);
+    let count = json!({"guild_scheduled_event_id": "1100000000000000001"});
+    apply(&mut guilds, E::ThreadCreate, thread.clone(), 2);
+    guilds.message(GUILD, 1_100_000_000_000_000_000, 5, 3);
+    let pins = json!({"channel_id": "1100000000000000000", "last_pin_timestamp": "now"});
+    apply(&mut guilds, E::ChannelPinsUpdate, pins, 4);
+    apply(&mut guilds, E::GuildScheduledEventUserAdd, count.clone(), 5);
+    let compacted = guilds.compactable().unwrap().run();
+    apply(&mut guilds, E::ThreadUpdate, json!({"id": "1100000000000000000", "type": 11}), 6);
+    apply(&mut guilds, E::GuildScheduledEventUserRemove, count, 7);
+    let before = seen(&guilds);
+    guilds.finish(compacted);
+    let found = seen(&guilds);
+    assert_eq!(found, before);
+    assert_eq!(found["threads"][0]["message_count"], 8);
+    assert_eq!(found["threads"][0]["last_message_id"], "5");
+    assert_eq!(found["threads"][0]["last_pin_timestamp"], "now");
+    assert_eq!(found["guild_scheduled_events"][0]["user_count"], 7);
 }
 
 #[test]

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::{Context, Outcome, missing, required};
-use crate::changes::{Entry, Slot, carried};
+use crate::changes::{Entry, Slot};
 use crate::json::{self, Error, Fields};
 use crate::patch;
 use crate::record::Record;
@@ -106,6 +106,10 @@ pub(super) fn voice_state(record: &mut Record, context: Context, d: &[u8]) -> Re
         Some(raw) => Some(Fields::parse(raw.as_bytes())?),
         None => None,
     };
+    let member = member.filter(|member| keeps(context, id) && user_id(member).is_ok_and(|it| it == id));
+    if !context.kept.has(Section::VoiceStates) && member.is_none() {
+        return Ok(Outcome::Unchanged);
+    }
     if context.kept.has(Section::VoiceStates) {
         if left {
             record.changes.gone(Section::VoiceStates, id);
@@ -114,9 +118,7 @@ pub(super) fn voice_state(record: &mut Record, context: Context, d: &[u8]) -> Re
             record.changes.put(Section::VoiceStates, id, &fields, true);
         }
     }
-    if let Some(member) =
-        member.filter(|member| keeps(context, id) && user_id(member).is_ok_and(|it| it == id))
-    {
+    if let Some(member) = member {
         put_member(record, id, &member, false);
     }
     Ok(Outcome::Changed)
@@ -129,7 +131,7 @@ pub(crate) fn update_own_user(record: &mut Record, id: u64, user: &Arc<[u8]>) ->
     if let Some(old) = record.changes.get(Slot::OwnUser, id) {
         let new = Fields::parse(user)?;
         if Fields::parse(&old.data)?.iter().any(|(key, _)| !new.has(key)) {
-            data = carried(Section::Members, &old.data, &new).into();
+            data = patch::carried(Section::Members, &old.data, &new).into();
         }
     }
     let entry = Entry { data, fresh: false, gone: false, joined: false };
