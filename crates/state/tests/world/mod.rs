@@ -336,7 +336,9 @@ impl World {
             }
             E::ThreadCreate | E::ThreadUpdate => {
                 let mut d = self.thread(thread, guild);
-                if kind == E::ThreadCreate && self.rng.bool() {
+                // Nobody opens a thread in a channel that isn't there.
+                let parent = list(state, "channels").iter().any(|it| it["id"] == d["parent_id"]);
+                if kind == E::ThreadCreate && (parent || !model.keeps("channels")) && self.rng.bool() {
                     d["newly_created"] = json!(true);
                 }
                 if kind == E::ThreadCreate && self.one_in(3) {
