@@ -74,6 +74,13 @@ fn end_to_end(steps: &mut Steps, full: bool) {
     } else {
         ("cargo build --quiet -p holdfast -p holdfast-simulator", "target/debug", "node e2e/run.mjs")
     };
+    if full {
+        // The workspace's tests have run it with zstd: twilight is compiled for one compression at a time.
+        for (compression, features) in [("zlib", " --features zlib"), ("no compression", "")] {
+            let run = format!("cargo test -p holdfast-e2e-twilight --quiet --no-default-features{features}");
+            steps.tool(&format!("twilight, {compression}"), Tool::new(&run).counted_as(Runner::Cargo));
+        }
+    }
     steps.tool("build for end to end", Tool::new(build));
     let binary = |name: &str| workspace::root().join(folder).join(name).to_string_lossy().into_owned();
     let tests = Tool::new(run)

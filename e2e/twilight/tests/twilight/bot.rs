@@ -32,13 +32,21 @@ pub(crate) struct Bot {
 impl Bot {
     /// Not connected before it is read.
     pub(crate) fn new(url: &str, token: &str, id: ShardId) -> Self {
-        // The lines of docs/guides/connect.md.
-        let config = ConfigBuilder::new(token.to_owned(), Intents::all())
-            .proxy_url(url.to_owned())
-            .queue(InMemoryQueue::new(0, 0, Duration::ZERO, 0))
-            .build();
+        Self::with_config(id, config(url, token))
+    }
+
+    /// The next life of a bot that ended without a word, but had written down its session.
+    pub(crate) fn with_the_session_of(earlier: Self, url: &str, token: &str) -> Self {
+        let session = earlier.shard.session().expect("it was connected").clone();
+        let resume_url = earlier.shard.resume_url().expect("it was connected").to_owned();
+        let config = config(url, token).session(session).resume_url(resume_url);
+        let (ledger, sequence) = (earlier.ledger, earlier.sequence);
+        Self { ledger, sequence, ..Self::with_config(earlier.shard.id(), config) }
+    }
+
+    fn with_config(id: ShardId, config: ConfigBuilder) -> Self {
         Self {
-            shard: Shard::with_config(id, config),
+            shard: Shard::with_config(id, config.build()),
             ledger: Ledger::default(),
             seen: BTreeMap::new(),
             closes: Vec::new(),
@@ -48,8 +56,12 @@ impl Bot {
 
     /// The next event or close; none when twilight has given up.
     pub(crate) async fn next(&mut self) -> Option<Event> {
+        within("an event", self.read()).await
+    }
+
+    async fn read(&mut self) -> Option<Event> {
         loop {
-            match within("an event", self.shard.next()).await? {
+            match self.shard.next().await? {
                 Ok(Message::Close(frame)) => {
                     self.closes.push(frame.as_ref().map(|frame| frame.code));
                     return Some(Event::GatewayClose(frame));
@@ -155,4 +167,14 @@ impl Bot {
             self.ledger.note(payload["d"]["content"].as_str().unwrap_or_default());
         }
     }
+}
+
+/// The lines of docs/guides/connect.md.
+fn config(url: &str, token: &str) -> ConfigBuilder {
+    ConfigBuilder::new(token.to_owned(), Intents::all()).proxy_url(url.to_owned()).queue(InMemoryQueue::new(
+        0,
+        0,
+        Duration::ZERO,
+        0,
+    ))
 }

@@ -2,10 +2,33 @@
 //! Bots that connect: READY, and every guild as the world has it, in twilight's own types.
 
 use holdfast_simulator::{Simulator, Traffic};
-use twilight_gateway::Intents;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    net::TcpListener,
+};
+use twilight_gateway::{Intents, ShardId};
 use twilight_model::guild::Guild;
 
-use crate::stage::{BOTH, Stage};
+use crate::{
+    bot::Bot,
+    stage::{BOTH, Stage, TOKEN, within},
+};
+
+#[tokio::test]
+async fn twilight_asks_for_the_compression_that_it_is_compiled_for() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let url = format!("ws://{}", listener.local_addr().expect("it is bound"));
+    let mut bot = Bot::new(&url, TOKEN, ShardId::ONE);
+    let mut request = String::new();
+    let asked = bot.meanwhile(async {
+        let (tcp, _) = listener.accept().await.expect("it dials");
+        BufReader::new(tcp).read_line(&mut request).await.expect("it asks");
+    });
+    within("the request", asked).await;
+    let asks_for = |compression: &str| request.contains(&format!("&compress={compression}-stream"));
+    let zlib = cfg!(feature = "zlib") && !cfg!(feature = "zstd");
+    assert_eq!((asks_for("zstd"), asks_for("zlib")), (cfg!(feature = "zstd"), zlib), "{request}");
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_shard_gets_its_guilds_as_the_world_has_them() {

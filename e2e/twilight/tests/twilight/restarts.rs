@@ -1,9 +1,27 @@
 // SPDX-License-Identifier: AGPL-3.0-only
-//! What only Holdfast can do: a bot that starts again, and Holdfast itself that does, without loss.
+//! Bots that start again, with a session that they have kept or with nothing, and Holdfast that does.
 
 use holdfast_simulator::Traffic;
 
-use crate::stage::{Stage, Target};
+use crate::stage::{BOTH, Stage, Target};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bot_that_has_kept_its_session_resumes_in_its_next_life() {
+    for target in BOTH {
+        let stage = Stage::of(target, 1, 4).await;
+        let mut bot = stage.connected_bot(0).await;
+        stage.discord.traffic(Traffic::burst(1_000));
+        let sent = stage.discord.finish_traffic().await.sent;
+        // Some have been read, some haven't.
+        bot.until_messages(100).await;
+        let mut bot = stage.next_life_of(bot);
+        bot.resumed().await;
+        bot.until_last(&sent).await;
+        bot.ledger.assert_each_once(&sent);
+        assert_eq!(bot.count("READY"), 0, "{target:?}");
+        stage.assert_well_behaved();
+    }
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bot_that_starts_again_gets_what_came_meanwhile() {

@@ -66,8 +66,16 @@ impl Stage {
 
     /// A bot with another token or shard.
     pub(crate) fn bot_with(&self, token: &str, id: ShardId) -> Bot {
-        let direct = || self.discord.gateway_url().to_owned();
-        Bot::new(&self.holdfast.as_ref().map_or_else(direct, Holdfast::url), token, id)
+        Bot::new(self.url(), token, id)
+    }
+
+    /// The next life of a bot that had written down its session.
+    pub(crate) fn next_life_of(&self, bot: Bot) -> Bot {
+        Bot::with_the_session_of(bot, self.url(), TOKEN)
+    }
+
+    fn url(&self) -> &str {
+        self.holdfast.as_ref().map_or(self.discord.gateway_url(), |holdfast| &holdfast.config.public_url)
     }
 
     /// A bot for a shard, with all guilds there.
@@ -139,10 +147,6 @@ impl Holdfast {
         (config.cache.members, config.cache.presences) = (true, true);
         let running = Some(Running::start(&config, listener).await);
         Self { address, config, running, _state: state }
-    }
-
-    fn url(&self) -> String {
-        self.config.public_url.clone()
     }
 
     async fn restart(&mut self) {
