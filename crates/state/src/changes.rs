@@ -47,7 +47,7 @@ impl Slot {
 /// One change.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
-    /// JSON; empty if the entity is gone.
+    /// JSON; without meaning if the entity is gone.
     pub(crate) data: Arc<[u8]>,
     /// Nothing of what the base has under this id is left in it.
     pub(crate) fresh: bool,
@@ -242,7 +242,9 @@ impl Changes {
         let joined = self.get(Slot::Entity(section), id).is_some_and(|entry| entry.joined);
         self.remove(Slot::patch(section), id);
         self.reset_note(id);
-        let entry = Entry { data: Arc::default(), fresh: false, gone: true, joined };
+        // Of a list that came anew, so that `settle` tells it from one that was gone before: all empty data is one.
+        let data = if self.has(Slot::Whole(section)) { Arc::from([b'0']) } else { Arc::default() };
+        let entry = Entry { data, fresh: false, gone: true, joined };
         self.insert(Slot::Entity(section), id, entry);
     }
 

@@ -255,6 +255,18 @@ fn what_came_while_a_compaction_ran_adds_to_what_it_folded_in() {
 }
 
 #[test]
+fn an_entity_that_goes_again_while_a_compaction_runs_stays_gone() {
+    let options = Options { compact_min_bytes: 0, compact_percent: 0, ..Options::default() };
+    let mut guilds = with_guild(options);
+    apply(&mut guilds, E::GuildRoleDelete, json!({"role_id": "100"}), 20);
+    let compacted = guilds.compactable().unwrap().run();
+    apply(&mut guilds, E::GuildUpdate, json!({"roles": [{"id": "100"}, {"id": "101"}]}), 21);
+    apply(&mut guilds, E::GuildRoleDelete, json!({"role_id": "100"}), 22);
+    guilds.finish(compacted);
+    assert_eq!(seen(&guilds)["roles"], json!([{"id": "101"}]));
+}
+
+#[test]
 fn a_compaction_of_a_guild_that_came_anew_is_dropped() {
     let options = Options { compact_min_bytes: 0, compact_percent: 0, ..Options::default() };
     let mut guilds = with_guild(options);
