@@ -21,8 +21,7 @@ pub(crate) struct Split {
 }
 
 /// Takes a GUILD_CREATE apart. Lists that aren't kept become empty; the own member is always kept.
-pub(crate) fn split(d: &[u8], kept: Kept, own_user: u64, level: i32) -> Result<Split, Error> {
-    let mut fields = Fields::parse(d)?;
+pub(crate) fn split(mut fields: Fields<'_>, kept: Kept, own_user: u64, level: i32) -> Result<Split, Error> {
     let mut lists = Vec::with_capacity(Section::ALL.len());
     for section in Section::ALL {
         lists.push((section, fields.remove(section.name())));

@@ -185,11 +185,11 @@ impl Guilds {
             self.skipped += 1;
             return Applied::Skipped;
         }
-        let Some(unavailable) = unavailable(d, guild) else { return self.malformed() };
-        if unavailable {
+        let Some(fields) = object_of(guild, d) else { return self.malformed() };
+        if json::is_true(fields.get("unavailable")) {
             return self.insert(guild, Record { position, ..Record::default() });
         }
-        match base::split(d, self.context.kept, self.context.own_user, self.options.level) {
+        match base::split(fields, self.context.kept, self.context.own_user, self.options.level) {
             Ok(split) => {
                 let base::Split { base, member_count, large } = split;
                 let changes = Changes::default();
@@ -207,8 +207,8 @@ impl Guilds {
             self.skipped += 1;
             return Applied::Skipped;
         }
-        let Some(unavailable) = unavailable(d, guild) else { return self.malformed() };
-        if unavailable {
+        let Some(fields) = object_of(guild, d) else { return self.malformed() };
+        if json::is_true(fields.get("unavailable")) {
             return self.insert(guild, Record { position, ..Record::default() });
         }
         self.remove(guild, position);
@@ -380,8 +380,7 @@ impl Guilds {
     }
 }
 
-/// Whether the guild object says that it is unavailable; `None` if it isn't an object of this guild.
-fn unavailable(d: &[u8], guild: u64) -> Option<bool> {
-    let fields = Fields::parse(d).ok().filter(|fields| fields.snowflake("id") == Some(guild))?;
-    Some(json::is_true(fields.get("unavailable")))
+/// The guild object, if it is one and this guild's.
+fn object_of(guild: u64, d: &[u8]) -> Option<Fields<'_>> {
+    Fields::parse(d).ok().filter(|fields| fields.snowflake("id") == Some(guild))
 }
