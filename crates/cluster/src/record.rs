@@ -35,6 +35,9 @@ pub struct SessionRecord {
     pub total: u32,
     /// READY's `d`, from which clients' READY is made.
     pub ready: Box<RawValue>,
+    /// What the session was begun with (a hash of token and intents): with other settings it can't go on.
+    #[serde(default)]
+    pub settings: String,
     /// What clients had set on the session, in the form of the service that keeps it; it may hold secrets.
     #[serde(default)]
     pub wishes: Option<Box<RawValue>>,
@@ -78,6 +81,9 @@ pub struct ClientRecord {
     /// Sequence of the snapshot's last payload: from there on the client can resume.
     #[serde(default)]
     pub base: u64,
+    /// The stream that its positions belong to; `None` once that has ended: it can't be resumed, only taken over.
+    #[serde(default)]
+    pub stream: Option<StreamId>,
     /// When its connection ended, milliseconds of Unix time; `None` while connected.
     #[serde(default)]
     pub disconnected_unix_ms: Option<u64>,

@@ -592,6 +592,7 @@ mod tests {
             shard: 3,
             total: 16,
             ready: RawValue::from_string(r#"{"v":10, "unknown":[1]}"#.to_owned()).unwrap(),
+            settings: String::new(),
             wishes: None,
             written_unix_ms: 0,
         }
@@ -608,6 +609,7 @@ mod tests {
             snapshot: 12,
             disconnected_unix_ms: Some(1),
             base: 10,
+            stream: Some(StreamId::from_number(9)),
             requests: vec![(4, Some("nonce".to_owned())), (5, None)],
         }
     }

@@ -25,7 +25,7 @@ impl StreamId {
 
     /// The stream of this number.
     #[must_use]
-    pub fn from_number(number: u64) -> StreamId {
+    pub const fn from_number(number: u64) -> StreamId {
         StreamId(number)
     }
 

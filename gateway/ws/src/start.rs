@@ -195,7 +195,9 @@ impl Shared<'_> {
         let records = self.store.shard(shard, self.total);
         let log = log_settings(config, self.shards);
         let disk_pressure = log.disk_bytes / 2;
+        let settings = self.identity.settings();
         let recovered = recover(Recovery {
+            settings: &settings,
             shard: (shard, self.total),
             store: &records,
             log,
@@ -207,6 +209,7 @@ impl Shared<'_> {
         let (hub, commands) = Hub::new((shard, self.total), core, runtime.clone(), Arc::clone(self.phases));
         let hub = Arc::new(hub);
         let keeping = Keeping {
+            settings,
             tick: config.log.batch_interval,
             checkpoint_age: config.checkpoint_age,
             memory_age: config.log.memory_age,

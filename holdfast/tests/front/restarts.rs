@@ -3,9 +3,9 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use holdfast_simulator::{Simulator, Traffic, Trim};
+use holdfast_simulator::{Fault, FaultKind, Simulator, Traffic, Trim};
 
-use crate::support::{Client, Holdfast, discord, discord_with, within};
+use crate::support::{ALL, Client, Holdfast, discord, discord_with, within};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn holdfast_killed_under_traffic_loses_nothing() {
@@ -70,6 +70,46 @@ async fn after_a_restart_a_new_client_still_gets_the_full_state() {
         assert_eq!(by_id(&after.guilds), by_id(&before.guilds));
         assert_eq!(after.ready["d"]["user"], before.ready["d"]["user"]);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_intents_begin_a_new_session_at_the_restart() {
+    let discord = discord(1, 4).await;
+    let mut holdfast = Holdfast::start(&discord, "").await;
+    holdfast.live().await;
+    holdfast.change_settings(&format!("intents = {ALL}"), "intents = 513");
+    holdfast.terminate_and_restart().await;
+    holdfast.live().await;
+    let identified: Vec<_> = discord.records(2).iter().map(|record| record.d["intents"].clone()).collect();
+    assert_eq!(identified, [ALL, 513]);
+    let (_, opened) = Client::identified(&holdfast.url, [0, 1]).await;
+    assert_eq!(opened.guilds.len(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_ended_upstream_is_not_resumed_after_a_restart_either() {
+    let discord = discord(1, 4).await;
+    let mut holdfast = Holdfast::start(&discord, "").await;
+    holdfast.live().await;
+    let (mut bot, _) = Client::identified(&holdfast.url, [0, 1]).await;
+    discord.traffic(Traffic::burst(50));
+    bot.until_last(&discord.finish_traffic().await.sent).await;
+    bot.cut();
+    detached(&holdfast, 1).await;
+    discord.fault(&Fault::new(0, FaultKind::Op9).resumable(false));
+    discord.wait_for_identify(0).await.expect("a new session");
+    holdfast.live().await;
+    holdfast.kill_and_restart().await;
+    assert_eq!(bot.resume(&holdfast.url).await["op"], 9);
+    // Its next IDENTIFY takes over what it missed all the same.
+    discord.traffic(Traffic::burst(50));
+    let sent = discord.finish_traffic().await.sent;
+    bot.cut();
+    bot.session.clear();
+    bot.sequence = 0;
+    bot.identify(&holdfast.url).await;
+    bot.until_last(&sent).await;
+    bot.ledger.assert_each_once(&sent, &BTreeMap::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]

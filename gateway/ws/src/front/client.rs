@@ -13,7 +13,7 @@ use std::{
 };
 
 use holdfast_state::View;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::{select, time::timeout};
 use tracing::{debug, info};
 
@@ -24,7 +24,7 @@ use super::{
     opening::{Opening, identity},
     pump::{Pump, Stopped},
     query::Refused,
-    source::{FromDisk, Source, Wants, dispatch},
+    source::{FromDisk, GAP, Source, Wants, dispatch, gap_marker},
 };
 use crate::{
     log::DiskRead,
@@ -71,10 +71,10 @@ pub(super) async fn run(front: Arc<Front>, hub: Arc<Hub>, link: Link, opening: O
         Over::Invalid => {
             hub.core().sessions.detach(&session, connection, unix_ms());
             front.metrics.invalidated.inc();
-            if let Some(gap) = hub.core().gap.filter(|_| !session.is_empty()) {
-                let data = json!({ "stream": gap.stream.to_string(), "from": gap.from, "to": gap.to });
-                let data = data.to_string();
-                dispatch(&mut client.pump.writing.out, "HOLDFAST_GAP", gap.to, data.as_bytes());
+            let gap = hub.core().gap.filter(|_| !session.is_empty());
+            if let Some(gap) = gap {
+                let marker = gap_marker(gap.stream, gap.from, gap.to);
+                dispatch(&mut client.pump.writing.out, GAP, gap.to, &marker);
             }
             invalid(client.into_link()).await
         }
@@ -98,6 +98,7 @@ pub(super) async fn run(front: Arc<Front>, hub: Arc<Hub>, link: Link, opening: O
         Over::Stopping => {
             client.farewell().await;
             hub.core().sessions.detach(&session, connection, unix_ms());
+            client.into_link().close(&Refused::new(4000, "restarting: resume")).await;
             None
         }
     }
@@ -278,13 +279,7 @@ impl Client {
         self.pump.written =
             if self.pump.writing.out.is_empty() { self.pump.cursor } else { self.pump.written };
         self.note();
-        let _ = timeout(FAREWELL_WITHIN, async {
-            self.pump.writing.out.payload(br#"{"t":null,"s":null,"op":7,"d":null}"#);
-            self.pump.writing.out.close(4000, "restarting: resume");
-            self.pump.writing.flush().await?;
-            self.pump.writing.writer.shutdown().await
-        })
-        .await;
+        self.pump.writing.out.payload(br#"{"t":null,"s":null,"op":7,"d":null}"#);
     }
 }
 
@@ -301,9 +296,11 @@ fn identify_with(pump: &mut Pump, about: &About, identify: Identify) {
     });
     pump.front.note_intents(identify.intents);
     if let Some(presence) = identify.presence.filter(|_| pump.front.settings.forward_identify_presence) {
-        let payload = json!({ "op": 3, "d": Value::Object(presence) }).to_string().into_bytes();
-        pump.hub.core().presence = Some(payload.clone());
-        pump.hub.command(Command { client: about.number, voice: false, payload });
+        // Discord doesn't close a client for a presence in IDENTIFY that it can't use.
+        if let Ok(payload) = commands::presence_payload(Value::Object(presence)) {
+            pump.hub.core().presence = Some(payload.clone());
+            pump.hub.command(Command { client: about.number, voice: false, payload });
+        }
     }
 }
 

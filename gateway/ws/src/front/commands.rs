@@ -46,7 +46,17 @@ pub(super) fn object(data: &Value) -> Result<&Map<String, Value>, Refused> {
 
 /// Op 3. Discord refuses what isn't whole, and would close our connection for it: libraries that leave
 /// fields out or null get them filled in.
-fn presence(client: &mut Client, mut data: Value) -> Result<(), Refused> {
+fn presence(client: &mut Client, data: Value) -> Result<(), Refused> {
+    let payload = presence_payload(data)?;
+    forward(client, false, payload.clone())?;
+    let mut core = client.pump.hub.core();
+    core.presence = Some(payload);
+    core.record_changed = true;
+    Ok(())
+}
+
+/// Op 3 with this `d`, made whole.
+pub(super) fn presence_payload(mut data: Value) -> Result<Vec<u8>, Refused> {
     let fields = data.as_object_mut().ok_or_else(|| Refused::new(4002, "d is not an object"))?;
     let wrong = |field: &Value, right: bool| !field.is_null() && !right;
     let fill = [
@@ -64,12 +74,7 @@ fn presence(client: &mut Client, mut data: Value) -> Result<(), Refused> {
             *field = default;
         }
     }
-    let payload = json!({ "op": 3, "d": data }).to_string().into_bytes();
-    forward(client, false, payload.clone())?;
-    let mut core = client.pump.hub.core();
-    core.presence = Some(payload);
-    core.record_changed = true;
-    Ok(())
+    Ok(json!({ "op": 3, "d": data }).to_string().into_bytes())
 }
 
 /// Op 4.
@@ -77,6 +82,14 @@ fn voice(client: &mut Client, data: &Value) -> Result<(), Refused> {
     let fields = object(data)?;
     let guild = snowflake(fields, "guild_id")?;
     let connected = fields.get("channel_id").is_some_and(|channel| !channel.is_null());
+    if connected {
+        snowflake(fields, "channel_id")?;
+    }
+    for name in ["self_mute", "self_deaf"] {
+        if fields.get(name).is_some_and(|flag| !flag.is_boolean()) {
+            return Err(Refused::new(4002, format!("{name} has the wrong type")));
+        }
+    }
     let payload = json!({ "op": 4, "d": data }).to_string().into_bytes();
     forward(client, true, payload.clone())?;
     let mut core = client.pump.hub.core();

@@ -15,6 +15,8 @@ const CHUNK: usize = 1000;
 const MAX_QUERY: usize = 100;
 /// Beyond this much waiting for the client, answers come from upstream, which paces them.
 const MAX_WAITING: usize = 1 << 20;
+/// Larger guilds are asked for upstream: their members are built in one go, 5,000 × 400 bytes take milliseconds.
+const MAX_MEMBERS: u64 = 5_000;
 /// A nonce longer than this is ignored ("Request Guild Members").
 const MAX_NONCE: usize = 32;
 
@@ -36,6 +38,7 @@ pub(super) fn request(client: &mut Client, fields: &Map<String, Value>) -> Resul
     if fields.get("query").is_none_or(Value::is_null) && fields.get("user_ids").is_none_or(Value::is_null) {
         return Err(Refused::new(4002, "query or user_ids is needed"));
     }
+    check(fields)?;
     let nonce = fields.get("nonce").and_then(Value::as_str).filter(|nonce| nonce.len() <= MAX_NONCE);
     let nonce = nonce.map(str::to_owned);
     let snapshot = client.pump.hub.core().guilds.get(guild);
@@ -57,6 +60,21 @@ pub(super) fn request(client: &mut Client, fields: &Map<String, Value>) -> Resul
     }
 }
 
+/// What Discord would close our connection for, and with it all clients'.
+fn check(fields: &Map<String, Value>) -> Result<(), Refused> {
+    let is = |name: &str, right: fn(&Value) -> bool| {
+        let right = fields.get(name).is_none_or(|value| value.is_null() || right(value));
+        if right { Ok(()) } else { Err(Refused::new(4002, format!("{name} has the wrong type"))) }
+    };
+    is("query", Value::is_string)?;
+    is("limit", Value::is_u64)?;
+    is("presences", Value::is_boolean)?;
+    is("user_ids", |ids| {
+        let one = |id: &Value| id.is_u64() || id.as_str().is_some_and(|id| id.parse::<u64>().is_ok());
+        ids.as_array().map_or_else(|| one(ids), |ids| ids.iter().all(one))
+    })
+}
+
 /// Answers from the state. False: it can't.
 fn answer(
     client: &mut Client,
@@ -76,7 +94,9 @@ fn answer(
         (None, Some(prefix)) if (1..=MAX_QUERY).contains(&limit) => Members::Prefix(prefix, limit),
         _ => return false,
     };
-    if !guild.members_complete() || client.pump.writing.out.rest().len() > MAX_WAITING {
+    let count = guild.member_count().ok().flatten().unwrap_or(u64::MAX);
+    if count > MAX_MEMBERS || client.pump.writing.out.rest().len() > MAX_WAITING || !guild.members_complete()
+    {
         return false;
     }
     let Ok(found) = guild.members(&which) else { return false };

@@ -11,13 +11,12 @@ use std::{
 };
 
 use holdfast_state::View;
-use serde_json::json;
 
 use super::{
     Front,
     link::Writing,
     query::Refused,
-    source::{FromDisk, SnapshotSource, Source, Wants, catches_up, dispatch, for_asker},
+    source::{FromDisk, GAP, SnapshotSource, Source, Wants, catches_up, dispatch, for_asker, gap_marker},
 };
 use crate::{
     log::{DiskRead, Position, Read, Run},
@@ -28,6 +27,8 @@ use crate::{
 /// thread get their turn.
 const BATCH_BYTES: usize = 64 * 1024;
 const TURN_BYTES: usize = 512 * 1024;
+/// An entry that is passed over counts as so many bytes: 8,192 of them are a turn.
+const LOOKED_AT: usize = 64;
 
 /// Why the pump stopped.
 pub(crate) enum Stopped {
@@ -45,7 +46,7 @@ pub(crate) enum Stopped {
 enum Refill {
     /// The buffer has something to write.
     Filled,
-    /// Bytes went from the log to the socket.
+    /// So many bytes of the log were written, encoded or looked at.
     Wrote(usize),
     /// The socket takes nothing now.
     Blocked,
@@ -162,9 +163,15 @@ impl Pump {
         self.epoch = core.epoch;
         self.wants.own_user = at.ready.user;
         self.view.own_user = at.ready.user;
-        let further = self.front.voice_again(&self.hub, &core);
+        let mut further = self.front.voice_again(&self.hub, &core);
         let connection = client.connection;
         let begun = self.front.begin(&mut core, client, at.position);
+        if let (Some(since), Some(gap)) = (begun.since, core.gap)
+            && since <= gap.from
+        {
+            // It was away when Discord began a new session: catch-up goes over the gap.
+            further.push((GAP, gap_marker(gap.stream, gap.from, gap.to)));
+        }
         let source = SnapshotSource::new(at, begun.since, self.wants.intents, further);
         if let Some(session) = core.sessions.held(&begun.id, connection) {
             session.base = source.base;
@@ -217,8 +224,9 @@ impl Pump {
                     given += run.payload(index).len();
                 }
                 pump.cursor = meta.position;
+                given += LOOKED_AT;
             }
-            Refill::Filled
+            Refill::Wrote(given)
         })
     }
 
@@ -277,7 +285,8 @@ impl Pump {
             }
         }
         if passing.is_empty() {
-            return Refill::Filled;
+            // Looking at what others get takes its time, too.
+            return Refill::Wrote(run.metas.len() * LOOKED_AT);
         }
         let frames = run.frames(passing.clone());
         match self.writing.writer.poll_write(cx, frames) {
@@ -329,8 +338,9 @@ impl Pump {
                 given += payload.len();
             }
             self.cursor = meta.position;
+            given += LOOKED_AT;
         }
-        Refill::Filled
+        Refill::Wrote(given)
     }
 
     /// Gives the next run, from disk or from memory, to `take`.
@@ -370,9 +380,8 @@ impl Pump {
                 if matches!(self.source, Source::CatchUp { .. }) {
                     // Closing wouldn't help: the next IDENTIFY would begin at the same place. It is told.
                     let to = oldest.saturating_sub(1);
-                    let stream = core.log.stream().to_string();
-                    let gap = json!({ "stream": stream, "from": self.cursor + 1, "to": to }).to_string();
-                    dispatch(&mut self.writing.out, "HOLDFAST_GAP", to, gap.as_bytes());
+                    let gap = gap_marker(core.log.stream(), self.cursor, oldest);
+                    dispatch(&mut self.writing.out, GAP, to, &gap);
                     self.cursor = to;
                     return Err(Refill::Filled);
                 }

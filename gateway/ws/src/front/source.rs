@@ -6,10 +6,11 @@
 
 use holdfast_discord::EventKind;
 use holdfast_state::View;
+use serde_json::json;
 
 use super::{Front, outgoing::Outgoing};
 use crate::{
-    log::{Meta, OwnedRun, Position, Run},
+    log::{Meta, OwnedRun, Position, Run, StreamId},
     shard::{At, ForClient, restore_nonce, unix_ms},
 };
 
@@ -176,6 +177,14 @@ impl SnapshotSource {
         }
         true
     }
+}
+
+/// Name of the dispatch that tells a client where events may be missing. Libraries pass unknown names over.
+pub(crate) const GAP: &str = "HOLDFAST_GAP";
+
+/// The gap marker's `d`: between the positions `from` and `to` of the stream, events may be missing.
+pub(crate) fn gap_marker(stream: StreamId, from: Position, to: Position) -> Vec<u8> {
+    json!({ "stream": stream.to_string(), "from": from, "to": to }).to_string().into_bytes()
 }
 
 /// Adds a dispatch of our own making.

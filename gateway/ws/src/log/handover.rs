@@ -185,6 +185,11 @@ impl Handover {
         self.stream_unsaved = true;
     }
 
+    /// Whether the last write failed.
+    pub(super) fn has_failed(&self) -> bool {
+        self.retry != Retry::No
+    }
+
     /// A block has left the ring: what of it no batch holds is lost.
     pub(super) fn evicted(&mut self, first: Position, last: Position) {
         if last > self.handed {

@@ -263,13 +263,14 @@ impl Log {
         self.handover.as_ref().is_some_and(Handover::cut_above_checkpoint)
     }
 
-    /// Whether the next entries would push out some that aren't on disk yet: the writer is behind.
+    /// Whether the next entries would push out some that aren't on disk yet: the writer is behind. A disk that
+    /// fails doesn't count: waiting wouldn't help.
     #[must_use]
     pub fn is_pressed(&self) -> bool {
         let Some(handover) = &self.handover else { return false };
         let room = self.settings.memory_bytes.saturating_sub(2 * self.settings.block_max());
         let unstored = self.ring.oldest_block_end().is_some_and(|last| last > handover.stored());
-        unstored && self.ring.bytes() + handover.in_flight_bytes() > room
+        unstored && !handover.has_failed() && self.ring.bytes() + handover.in_flight_bytes() > room
     }
 
     /// Gives back the memory of entries that came in before this time (milliseconds of Unix time) and can be

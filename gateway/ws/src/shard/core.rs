@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{
+    hub::unix_ms,
     members::MemberRequests,
     ready::{Ready, ReadyError},
     sessions::Sessions,
@@ -78,7 +79,7 @@ impl Core {
             gap: None,
             sessions,
             store,
-            members: MemberRequests::new(fastrand::u64(..)),
+            members: MemberRequests::new(unix_ms()),
             voice: VoiceStates::default(),
             presence: None,
             record_changed: false,
@@ -100,8 +101,10 @@ impl Core {
             return Ok(None);
         }
         self.voice.new_session();
+        self.sessions.new_epoch(gap.from);
         self.epoch += 1;
         self.gap = Some(gap);
+        self.save_clients(true);
         Ok(self.gap)
     }
 
@@ -162,7 +165,7 @@ impl Core {
     /// Stores the client sessions, if they have changed: at once when one begins, so that a crash right after
     /// it doesn't forget the client. With `places`, also when clients have only moved on. Never waits.
     pub(crate) fn save_clients(&mut self, places: bool) {
-        if let Some(records) = self.sessions.records(self.epoch, places) {
+        if let Some(records) = self.sessions.records(self.epoch, self.log.stream(), places) {
             self.store.save_clients(&records);
         }
     }

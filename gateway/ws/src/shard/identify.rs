@@ -3,7 +3,7 @@
 //!
 //! In: settings, the last presence that a client set. Out: payloads. Pure.
 
-use holdfast_discord::{presence, scan};
+use holdfast_discord::presence;
 use holdfast_service::Secret;
 use serde_json::{Value, json};
 
@@ -22,6 +22,13 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
+    /// What a session depends on, hashed: one that was begun with another token or other intents can't go on.
+    pub(crate) fn settings(&self) -> String {
+        use sha2::{Digest, Sha256};
+        let digest = Sha256::digest(format!("{}\n{}", self.token.expose(), self.intents));
+        digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// IDENTIFY for a shard. `set`: the last op 3 that a client sent, whole; it goes before the settings'.
     pub(super) fn payload(&self, (shard, total): (u32, u32), set: Option<&[u8]>) -> Vec<u8> {
         let set = set.and_then(|payload| serde_json::from_slice::<Value>(payload).ok());
@@ -45,7 +52,11 @@ impl Identity {
 
 /// A payload's opcode, if it is none of those that the documentation names.
 pub(super) fn unknown_opcode(payload: &[u8]) -> Option<u64> {
-    let opcode = u64::from(scan(payload).ok()?.op);
+    #[derive(serde::Deserialize)]
+    struct Opcode {
+        op: u64,
+    }
+    let opcode = serde_json::from_slice::<Opcode>(payload).ok()?.op;
     (![3, 4, 8, 31, 43].contains(&opcode)).then_some(opcode)
 }
 
@@ -71,6 +82,6 @@ mod tests {
     #[test]
     fn opcodes_that_nobody_documents_are_unknown() {
         assert_eq!(unknown_opcode(br#"{"op":8,"d":{}}"#), None);
-        assert_eq!(unknown_opcode(br#"{"op":99,"d":{}}"#), Some(99));
+        assert_eq!(unknown_opcode(br#"{"op":300,"d":{}}"#), Some(300));
     }
 }

@@ -46,6 +46,7 @@ enum Done {
 pub(crate) struct Keeper {
     store: ShardStore,
     metrics: Arc<Metrics>,
+    settings: String,
     checkpoint_age: Duration,
     memory_age: Duration,
     /// Bytes on disk beyond which all changed guilds are saved: the log is about to drop its oldest entries.
@@ -65,6 +66,8 @@ pub(crate) struct Keeper {
 
 /// What bounds the keeper.
 pub(crate) struct Keeping {
+    /// What sessions are begun with, as their records say it.
+    pub(crate) settings: String,
     pub(crate) tick: Duration,
     pub(crate) checkpoint_age: Duration,
     pub(crate) memory_age: Duration,
@@ -80,6 +83,7 @@ impl Keeper {
         Self {
             store,
             metrics,
+            settings: keeping.settings.clone(),
             checkpoint_age: keeping.checkpoint_age,
             memory_age: keeping.memory_age,
             disk_pressure: keeping.disk_pressure,
@@ -173,6 +177,7 @@ impl Keeper {
             shard: core.shard.0,
             total: core.shard.1,
             ready,
+            settings: self.settings.clone(),
             wishes: to_raw_value(&core.wishes()).ok(),
             written_unix_ms: unix_ms(),
         });

@@ -39,9 +39,10 @@ pub(crate) struct MemberRequests {
 }
 
 impl MemberRequests {
-    /// `seed` keeps numbers of different processes apart: a replay may bring an older process's chunks.
-    pub(crate) fn new(seed: u64) -> Self {
-        Self { next: (seed >> 16) | 1, pending: HashMap::new() }
+    /// Numbers rise from one process to the next: a replay may bring an older one's chunks, and clients drop
+    /// their lowest numbers first.
+    pub(crate) fn new(now_ms: u64) -> Self {
+        Self { next: (now_ms << 16) | 1, pending: HashMap::new() }
     }
 
     /// A client asks with the `d` of its op 8.

@@ -30,6 +30,8 @@ pub(crate) struct Recovery<'a> {
     pub(crate) writer: &'a Writer,
     pub(crate) state: Options,
     pub(crate) sessions: Limits,
+    /// What sessions are begun with, as their records say it.
+    pub(crate) settings: &'a str,
 }
 
 /// A shard as it is started.
@@ -42,15 +44,12 @@ pub(crate) struct Recovered {
     pub(crate) stream_began: Position,
 }
 
-/// Client sessions of an upstream session that is lost: they can be taken over, not resumed.
-const LOST_EPOCH: u64 = u64::MAX;
-
 /// Puts a shard together.
 ///
 /// # Errors
 /// The log's files can't be opened.
 pub(crate) fn recover(recovery: Recovery<'_>) -> Result<Recovered, OpenError> {
-    let Recovery { shard, store, log, writer, state, sessions } = recovery;
+    let Recovery { shard, store, log, writer, state, sessions, settings } = recovery;
     let log = match store.dir() {
         Some(dir) => open_log(&dir, log, writer)?,
         None => Log::in_memory(log),
@@ -59,20 +58,30 @@ pub(crate) fn recover(recovery: Recovery<'_>) -> Result<Recovered, OpenError> {
     let mut core = Core::new(shard, log, guilds, Sessions::new(shard.0, sessions), store.clone());
     let clients = store.load_clients();
     let record = store.load().filter(|record| (record.shard, record.total) == shard);
-    let Some(record) = record else {
-        core.sessions.restore(clients, LOST_EPOCH, unix_ms());
-        return Ok(fresh(core));
+    core.had_session = record.is_some() || !clients.is_empty() || core.log.last_sequence().is_some();
+    if let Some(record) = &record {
+        core.log.skip_to(record.position);
+    }
+    let restored = match &record {
+        None => Err("there is no stored session"),
+        Some(record) if record.settings != settings => Err("token or intents have changed"),
+        Some(record) => restore(&mut core, store, record),
     };
-    core.had_session = true;
-    core.log.skip_to(record.position);
-    if let Err(reason) = restore(&mut core, store, &record) {
-        warn!(shard = shard.0, reason, "the stored session can't go on: a new one will be begun");
+    let (Ok(()), Some(record)) = (&restored, record) else {
+        if let (Err(reason), true) = (restored, core.had_session) {
+            warn!(shard = shard.0, reason, "a new session will be begun");
+        }
         core.guilds = Guilds::new(state);
         core.ready = None;
-        core.sessions.restore(clients, LOST_EPOCH, unix_ms());
+        core.sessions.restore(clients, None, core.epoch, unix_ms());
+        core.sessions.new_epoch(core.log.last());
+        // What they say is from another session: guilds that the bot has left must not come back.
+        for (guild, _) in store.load_guilds() {
+            store.remove_guild(guild);
+        }
         return Ok(fresh(core));
-    }
-    core.sessions.restore(clients, core.epoch, unix_ms());
+    };
+    core.sessions.restore(clients, Some(record.stream), core.epoch, unix_ms());
     let sequence = core.log.last_sequence().or(record.sequence).unwrap_or(1);
     info!(shard = shard.0, position = core.log.last(), sequence, guilds = core.guilds.len(), "recovered");
     let resumable = Resumable { session_id: record.session_id, resume_url: record.resume_url, sequence };
@@ -103,7 +112,8 @@ fn restore(core: &mut Core, store: &ShardStore, record: &SessionRecord) -> Resul
         if core.log.last() > record.sequence_base {
             return Err("log and session don't belong together");
         }
-        // The session had no event yet.
+        // The session had no event yet, and what came before it may not have reached the disk.
+        core.log.skip_to(record.sequence_base);
         core.log.start_stream(record.stream);
     }
     let ready = Ready::parse(record.ready.get().as_bytes()).map_err(|_| "READY's data is damaged")?;

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use holdfast_cluster::ClientRecord;
+use holdfast_cluster::{ClientRecord, StreamId};
 
 use crate::log::Position;
 
@@ -145,15 +145,30 @@ impl Sessions {
     ) -> Resume {
         let Some(session) = self.by_id.get_mut(id) else { return Resume::Impossible };
         let cut = sequence < session.base;
-        if session.identity != identity || session.epoch != epoch || cut || sequence + 1 < oldest {
+        if session.identity != identity
+            || session.epoch != epoch
+            || cut
+            || sequence.saturating_add(1) < oldest
+        {
             return Resume::Impossible;
         }
         session.attached = Some(connection);
         session.confirmed = session.confirmed.max(sequence.min(last));
-        session.written = sequence;
+        if sequence <= last {
+            session.written = sequence;
+        }
         self.changed = true;
         self.resumes += 1;
         if sequence > last { Resume::Ahead } else { Resume::From }
+    }
+
+    /// A new upstream session begins behind `last`: nobody can have anything beyond it.
+    pub(crate) fn new_epoch(&mut self, last: Position) {
+        self.changed = true;
+        for session in self.by_id.values_mut() {
+            session.written = session.written.min(last);
+            session.confirmed = session.confirmed.min(last);
+        }
     }
 
     /// Whether `connection` still holds the session: another one may have resumed it.
@@ -222,19 +237,31 @@ impl Sessions {
 
     /// Records to be stored, if a session has begun or ended since the last call; with `places`, also if
     /// clients have only moved on.
-    pub(crate) fn records(&mut self, epoch: u64, places: bool) -> Option<Vec<ClientRecord>> {
+    pub(crate) fn records(
+        &mut self,
+        epoch: u64,
+        stream: StreamId,
+        places: bool,
+    ) -> Option<Vec<ClientRecord>> {
         if !(self.changed || places && self.moved) {
             return None;
         }
         self.changed = false;
         self.moved = false;
-        let current = |(_, session): &(&String, &ClientSession)| session.epoch == epoch;
-        Some(self.by_id.iter().filter(current).map(|(id, session)| record(id, session)).collect())
+        let stream = |session: &ClientSession| (session.epoch == epoch).then_some(stream);
+        Some(self.by_id.iter().map(|(id, session)| record(id, session, stream(session))).collect())
     }
 
-    /// Takes stored records in, all detached.
-    pub(crate) fn restore(&mut self, records: Vec<ClientRecord>, epoch: u64, now_ms: u64) {
+    /// Takes stored records in, all detached. Those of `stream` belong to `epoch`, others can only be taken over.
+    pub(crate) fn restore(
+        &mut self,
+        records: Vec<ClientRecord>,
+        stream: Option<StreamId>,
+        epoch: u64,
+        now_ms: u64,
+    ) {
         for record in records {
+            let current = stream.is_some() && record.stream == stream;
             let session = ClientSession {
                 identity: record.identity,
                 name: record.name,
@@ -243,7 +270,7 @@ impl Sessions {
                 confirmed: record.confirmed,
                 snapshot: record.snapshot,
                 base: record.base,
-                epoch,
+                epoch: if current { epoch } else { LOST_EPOCH },
                 requests: record.requests.into_iter().collect(),
                 attached: None,
                 detached_ms: record.disconnected_unix_ms.unwrap_or(now_ms),
@@ -254,7 +281,7 @@ impl Sessions {
     }
 }
 
-fn record(id: &str, session: &ClientSession) -> ClientRecord {
+fn record(id: &str, session: &ClientSession, stream: Option<StreamId>) -> ClientRecord {
     ClientRecord {
         session_id: id.to_owned(),
         identity: session.identity.clone(),
@@ -264,10 +291,14 @@ fn record(id: &str, session: &ClientSession) -> ClientRecord {
         confirmed: session.confirmed,
         snapshot: session.snapshot,
         base: session.base,
+        stream,
         disconnected_unix_ms: session.attached.is_none().then_some(session.detached_ms),
         requests: session.requests.iter().map(|(number, nonce)| (*number, nonce.clone())).collect(),
     }
 }
+
+/// The epoch of sessions whose upstream session is lost: no other is ever this high.
+const LOST_EPOCH: u64 = u64::MAX;
 
 /// 128 random bits and the shard's number: whoever holds the id and the credential may resume, at whatever
 /// connection.
@@ -407,12 +438,30 @@ mod tests {
     fn records_bring_sessions_back() {
         let mut sessions = sessions();
         let id = begin(&mut sessions, 1, 10).id;
-        let records = sessions.records(0, true).unwrap();
-        assert!(sessions.records(0, true).is_none(), "nothing has changed");
+        let records = sessions.records(0, STREAM, true).unwrap();
+        assert!(sessions.records(0, STREAM, true).is_none(), "nothing has changed");
         let mut restored = self::sessions();
-        restored.restore(records, 7, 6_000);
+        restored.restore(records.clone(), Some(STREAM), 7, 6_000);
         assert_eq!(restored.resume(&id, "token", 12, (2, 20), 7, 2), Resume::From);
+        // Of a stream that has ended: to be taken over, not to be resumed.
+        let mut lost = self::sessions();
+        lost.restore(records, Some(StreamId::from_number(8)), 7, 6_000);
+        assert_eq!(lost.resume(&id, "token", 12, (2, 20), 7, 2), Resume::Impossible);
+        assert_eq!(begin(&mut lost, 3, 40).since, Some(10));
     }
+
+    #[test]
+    fn nobody_has_what_a_lost_session_never_brought() {
+        let mut sessions = sessions();
+        let id = begin(&mut sessions, 1, 10).id;
+        assert_eq!(resume(&mut sessions, &id, 90, 2), Resume::Ahead);
+        sessions.held(&id, 2).unwrap().written = 90;
+        sessions.new_epoch(20);
+        sessions.detach(&id, 2, 1_000);
+        assert_eq!(begin(&mut sessions, 3, 40).since, Some(20));
+    }
+
+    const STREAM: StreamId = StreamId::from_number(9);
 
     fn sessions() -> Sessions {
         Sessions::new(7, Limits { expiry: Duration::from_secs(60), max: 3 })

@@ -150,6 +150,7 @@ impl ShardTask {
     async fn live(&mut self, mut connection: Connection) -> End {
         self.session.opened(Instant::now());
         self.outbox.new_connection();
+        self.unknown_opcode = None;
         let (mut heartbeat, mut sends) = (Alarm::new(), Alarm::new());
         let mut pressure = Pressure::default();
         let mut permit: Option<Permit> = None;
@@ -267,7 +268,7 @@ impl ShardTask {
 
     async fn send_next(&mut self, connection: &mut Connection) -> Step {
         let Some(payload) = self.outbox.pop(Instant::now()) else { return Step::Nothing };
-        self.unknown_opcode = unknown_opcode(&payload);
+        self.unknown_opcode = unknown_opcode(&payload).or(self.unknown_opcode);
         self.metrics.commands_sent.inc();
         self.note_waiting();
         match connection.send(payload).await {

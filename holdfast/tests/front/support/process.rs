@@ -110,6 +110,14 @@ impl Holdfast {
         self.restart().await;
     }
 
+    /// Changes the settings file: takes effect with the next start.
+    pub(crate) fn change_settings(&self, from: &str, to: &str) {
+        let file = self.folder.path().join("holdfast.toml");
+        let settings = std::fs::read_to_string(&file).expect("the settings are there");
+        assert!(settings.contains(from), "the settings have {from:?}");
+        std::fs::write(&file, settings.replace(from, to)).expect("the settings are written");
+    }
+
     /// Asks the process to end, waits for it, and starts it again with the same state.
     pub(crate) async fn terminate_and_restart(&mut self) {
         let status = self.terminate().await;
