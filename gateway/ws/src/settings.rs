@@ -329,7 +329,7 @@ impl Log {
             memory_age: log.duration("memory_age", 30 * SECOND, SECOND..=HOUR),
             disk: log.bytes("disk", 4 * GIB, 16 * MIB..=64 * 1024 * GIB),
             age: log.duration("age", 24 * HOUR, MINUTE..=7 * 24 * HOUR),
-            batch_events: size(log.integer("batch_events", 64, 1..=65_536)),
+            batch_events: size(log.integer("batch_events", 256, 1..=65_536)),
             batch_interval: log.duration("batch_interval", SECOND / 4, SECOND / 1000..=10 * SECOND),
         }
     }

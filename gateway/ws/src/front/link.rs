@@ -123,7 +123,7 @@ impl Reading {
             }
         }
         // What comes now is no WebSocket any more.
-        let mut rest = [0; 4096];
+        let mut rest = vec![0; 4096];
         while matches!(self.socket.get_mut().read(&mut rest).await, Ok(read) if read > 0) {}
     }
 }

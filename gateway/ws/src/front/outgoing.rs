@@ -35,8 +35,8 @@ const ZLIB_LEVEL: u32 = 1;
 /// As cheap as zlib's level 1, and smaller.
 const ZSTD_LEVEL: i32 = -1;
 
-/// A buffer larger than this is given back once it is written: a guild made it so large.
-const KEEP: usize = 256 * 1024;
+/// A buffer larger than this is given back once it is written: a thousand idle clients keep 16 MiB at most.
+const KEEP: usize = 16 * 1024;
 
 /// Frames on their way to one client.
 pub(crate) struct Outgoing {

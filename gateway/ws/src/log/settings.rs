@@ -13,7 +13,7 @@ pub struct Settings {
     pub disk_bytes: u64,
     /// Segments whose newest entry is older are removed, unless a checkpoint still needs them.
     pub max_age: Duration,
-    /// A batch is due at this number of entries: 64 × 1.2 KiB = 77 KiB per write.
+    /// A batch is due at this number of entries: 256 × 1.2 KiB = 307 KiB, in pieces of at most 256 KiB per write.
     pub batch_events: u64,
     /// A batch is due when its oldest entry is this old: what `kill -9` can take, and Discord replays.
     pub batch_delay: Duration,
@@ -25,7 +25,7 @@ impl Default for Settings {
             memory_bytes: 8 << 20,
             disk_bytes: 256 << 20,
             max_age: Duration::from_secs(24 * 60 * 60),
-            batch_events: 64,
+            batch_events: 256,
             batch_delay: Duration::from_millis(250),
         }
     }
