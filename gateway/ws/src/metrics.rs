@@ -141,6 +141,11 @@ impl Metrics {
             sessions: Gauge::default(),
             shards_live: Gauge::default(),
         };
+        // There from the start, so that a dashboard knows the shard; no latency is known before the first heartbeat.
+        for shard in shards {
+            let _ = metrics.heartbeat_latency.get_or_create(&ShardLabels { shard });
+            metrics.shard_latency.get_or_create(&ShardLabels { shard }).set(f64::NAN);
+        }
         metrics.register(registry);
         Arc::new(metrics)
     }
