@@ -68,11 +68,11 @@ fn end_to_end(steps: &mut Steps, full: bool) {
     let (build, folder, run) = if full {
         (
             "cargo build --quiet --release -p holdfast -p holdfast-simulator",
-            "target/release",
+            "release",
             "node e2e/run.mjs --full",
         )
     } else {
-        ("cargo build --quiet -p holdfast -p holdfast-simulator", "target/debug", "node e2e/run.mjs")
+        ("cargo build --quiet -p holdfast -p holdfast-simulator", "debug", "node e2e/run.mjs")
     };
     if full {
         // The workspace's tests have run it with zstd: twilight is compiled for one compression at a time.
@@ -82,7 +82,8 @@ fn end_to_end(steps: &mut Steps, full: bool) {
         }
     }
     steps.tool("build for end to end", Tool::new(build));
-    let binary = |name: &str| workspace::root().join(folder).join(name).to_string_lossy().into_owned();
+    let target = workspace::target();
+    let binary = |name: &str| target.join(folder).join(name).to_string_lossy().into_owned();
     let tests = Tool::new(run)
         .environment("HOLDFAST_BIN", &binary("holdfast"))
         .environment("HOLDFAST_SIMULATOR_BIN", &binary("holdfast-simulator"))

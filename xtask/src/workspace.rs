@@ -54,3 +54,8 @@ pub(crate) fn sources() -> Result<Vec<Source>> {
         })
         .collect())
 }
+
+/// Where cargo puts what it builds.
+pub(crate) fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |target| root().join(target))
+}

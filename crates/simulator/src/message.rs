@@ -21,9 +21,6 @@ const TEXT: &str = r#"{"type":0,"tts":false,"timestamp":"‹time›","pinned":fa
 /// What fills a message up to its size.
 const EMBED: &str = r#"{"type":"rich","description":"‹words›"}"#;
 
-/// Authors that a guild's messages come from.
-const AUTHORS: u32 = 1_000;
-
 /// What dispatch adds around `d`, with room for a sequence of six digits.
 const AROUND: usize = 46;
 
@@ -49,6 +46,8 @@ pub(crate) struct MessageTemplate {
     pieces: Vec<(Vec<u8>, Option<Slot>)>,
     /// Length of the words that fill the message up.
     words: usize,
+    /// Members that a guild's messages come from.
+    authors: u32,
     /// The second that `time` was written in.
     second: u64,
     time: String,
@@ -62,13 +61,14 @@ pub(crate) struct MessageTemplate {
 const SPACE: usize = 256 << 10;
 
 impl MessageTemplate {
-    /// For payloads of about `bytes` in all; smaller ones than the fields need aren't possible (some 950).
-    pub(crate) fn new(bytes: usize) -> Self {
+    /// For payloads of about `bytes` in all, by the first `authors` members of each guild; smaller ones than the fields need aren't possible (some 950).
+    pub(crate) fn new(bytes: usize, authors: u32) -> Self {
         let mut template = Self::cut(&TEXT.replace("‹embed›", ""));
         if bytes > template.size() + EMBED.len() {
             template = Self::cut(&TEXT.replace("‹embed›", EMBED));
             template.words = bytes.saturating_sub(template.size());
         }
+        template.authors = authors.max(1);
         template
     }
 
@@ -104,6 +104,7 @@ impl MessageTemplate {
         Self {
             pieces,
             words: 0,
+            authors: 1,
             second: 0,
             time: iso8601(Duration::ZERO),
             message: Vec::new(),
@@ -127,7 +128,7 @@ impl MessageTemplate {
         self.set_time(now);
         let index = index_of(guild);
         let mut random = Rng::with_seed(guild.rotate_left(32) ^ number);
-        let mut author = Author::new(index, random.u32(1..=AUTHORS));
+        let mut author = Author::new(index, random.u32(1..=self.authors));
         let out = &mut self.message;
         out.clear();
         for (piece, slot) in &self.pieces {
@@ -214,7 +215,7 @@ mod tests {
     #[test]
     fn a_stream_of_messages_compresses_about_as_well_as_a_real_one() {
         for guilds in [1, 20, 1_000] {
-            let mut template = MessageTemplate::new(1_200);
+            let mut template = MessageTemplate::new(1_200, 1_000);
             let mut stream = Compress::new(Compression::new(1), true);
             for number in 0..2_000 {
                 let guild = guild_id(number % guilds);
@@ -230,7 +231,7 @@ mod tests {
 
     #[test]
     fn the_same_author_has_the_same_name_everywhere() {
-        let mut template = MessageTemplate::new(1_200);
+        let mut template = MessageTemplate::new(1_200, 1_000);
         let mut authors = std::collections::HashMap::new();
         for number in 0..3_000 {
             let event = template.message(guild_id(3), number, 1).0;
@@ -244,7 +245,7 @@ mod tests {
     #[test]
     fn a_message_has_the_size_asked_for_and_its_number() {
         for bytes in [1_200, 4_000] {
-            let mut template = MessageTemplate::new(bytes);
+            let mut template = MessageTemplate::new(bytes, 1_000);
             let (event, channel, id) = template.message(guild_id(5), 17, 1_540_000_000_000_000_000);
             let size = event.data.len() + AROUND;
             assert!(size.abs_diff(bytes) < 12, "{size} instead of {bytes}");

@@ -176,12 +176,14 @@ struct Generator {
 async fn run(hub: Arc<Hub>, traffic: Traffic, stop: CancellationToken) {
     let count = hub.limits().shards.max(1);
     let shards = traffic.shards.clone().unwrap_or_else(|| (0..count).collect());
-    let lanes = {
+    let (lanes, members) = {
         let world = lock(&hub.world);
         let guilds = |shard| world.guilds([shard, count]).into();
-        shards.into_iter().map(|shard| Lane { guilds: guilds(shard), next: 0, sent: 0 }).collect()
+        let lane = |shard| Lane { guilds: guilds(shard), next: 0, sent: 0 };
+        // The bot is one of the members.
+        (shards.into_iter().map(lane).collect(), world.members.saturating_sub(1))
     };
-    let template = MessageTemplate::new(traffic.bytes);
+    let template = MessageTemplate::new(traffic.bytes, members);
     let random = fastrand::Rng::with_seed(traffic.seed);
     let mut generator = Generator { hub, kind: traffic.kind, template, random, lanes };
     generator.catch_up(|_| traffic.burst, &stop).await;

@@ -103,6 +103,8 @@ impl Default for WorldSpec {
 /// All guilds and what traffic has done to them.
 pub(crate) struct World {
     tree: Value,
+    /// Members of each guild at the beginning.
+    pub(crate) members: u32,
     /// Status and start time of voice channels, which GUILD_CREATE doesn't show.
     pub(crate) voice_info: HashMap<String, Value>,
     templates: HashMap<View, Arc<Template>>,
@@ -120,6 +122,7 @@ impl World {
     pub(crate) fn new(spec: WorldSpec) -> Self {
         Self {
             tree: crate::guild::template(&spec),
+            members: spec.members,
             templates: HashMap::new(),
             changed: BTreeMap::new(),
             listed: (0..spec.guilds).map(guild_id).collect(),
