@@ -117,9 +117,7 @@ impl Client {
         let Link { reading, mut writing, about } = link;
         let threshold = match &opening {
             Opening::Identify(identify) => {
-                if identify.compress {
-                    writing.out.compress_payloads();
-                }
+                writing.out.compress_payloads(identify.compress);
                 identify.large_threshold
             }
             Opening::Resume(_) => 50,

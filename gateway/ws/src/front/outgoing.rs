@@ -77,12 +77,11 @@ impl Outgoing {
         self.encoding == Encoding::Json && self.deflater.is_none() && self.payload_compression.is_none()
     }
 
-    /// The client asked for `compress` in IDENTIFY. Discord documents it for JSON, and where the transport is
+    /// Whether the client asked for `compress` in IDENTIFY (an earlier one on this connection may have). Discord documents it for JSON, and where the transport is
     /// compressed already, asking for both leaves it at the transport's.
-    pub(crate) fn compress_payloads(&mut self) {
-        if self.transport == Transport::Plain && self.encoding == Encoding::Json {
-            self.payload_compression = Some(Deflater::zlib_payload(ZLIB_LEVEL));
-        }
+    pub(crate) fn compress_payloads(&mut self, asked: bool) {
+        let possible = self.transport == Transport::Plain && self.encoding == Encoding::Json;
+        self.payload_compression = (asked && possible).then(|| Deflater::zlib_payload(ZLIB_LEVEL));
     }
 
     /// Adds a payload.
@@ -185,7 +184,7 @@ mod tests {
     #[test]
     fn both_compressions_asked_gives_the_transports() {
         let mut outgoing = Outgoing::new(Encoding::Json, Transport::ZlibStream, false);
-        outgoing.compress_payloads();
+        outgoing.compress_payloads(true);
         outgoing.payload(b"{}");
         assert!(outgoing.rest().ends_with(&[0, 0, 0xff, 0xff]));
     }

@@ -15,6 +15,9 @@ use holdfast_discord::limits::SendBudget;
 /// A client itself may send 120 a minute; two minutes' worth may wait while upstream is away.
 const MAX_PER_CLIENT: usize = 240;
 
+/// Over all clients, those that have left among them: ten minutes' worth of the budget, 5 MiB at most.
+const MAX_IN_ALL: usize = 1_200;
+
 /// One payload for Discord.
 #[derive(Debug)]
 pub(crate) struct Command {
@@ -52,6 +55,9 @@ impl Outbox {
     /// Takes a command in. False: the client has too many waiting already, this one is dropped.
     pub(crate) fn push(&mut self, command: Command) -> bool {
         self.next_at = None;
+        if self.len() >= MAX_IN_ALL {
+            return false;
+        }
         if command.voice {
             let room = self.voice.len() < MAX_PER_CLIENT;
             if room {
@@ -156,6 +162,13 @@ mod tests {
         assert!((0..MAX_PER_CLIENT).all(|_| outbox.push(command(1, "x"))));
         assert!(!outbox.push(command(1, "x")));
         assert!(outbox.push(command(2, "x")));
+    }
+
+    #[test]
+    fn all_clients_together_cannot_fill_it_either() {
+        let mut outbox = Outbox::new();
+        let taken = (0..10_000).filter(|client| outbox.push(command(*client, "x"))).count();
+        assert_eq!(taken, MAX_IN_ALL);
     }
 
     fn command(client: u64, payload: &str) -> Command {

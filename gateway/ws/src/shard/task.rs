@@ -237,6 +237,7 @@ impl ShardTask {
     async fn identify(&mut self, connection: &mut Connection, granted: Result<(), PermitRefused>) -> Step {
         if let Err(error) = granted {
             warn!(%error, "not identifying");
+            self.session.closed(None);
             return Step::Reconnect { close: Some(RESUMABLY), next: Next::NewSession };
         }
         let presence = self.hub.core().presence.clone();
@@ -254,7 +255,9 @@ impl ShardTask {
 
     /// Sends what the session itself has to say. Some: the connection is gone, and what follows.
     async fn send_now(&mut self, connection: &mut Connection, payload: Vec<u8>) -> Option<Next> {
-        self.after_heartbeat();
+        if self.session.is_live() {
+            self.after_heartbeat();
+        }
         self.outbox.count(Instant::now());
         if self.session.is_resuming() {
             self.hub.set_phase(Phase::Resuming);

@@ -26,7 +26,8 @@ fn what_memory_no_longer_holds_is_read_from_disk() {
 #[test]
 fn batches_are_due_by_number_and_by_age() {
     let (dir, writer) = (tempfile::tempdir().unwrap(), writer());
-    let mut world = World::open(dir.path(), Settings::default(), &writer);
+    let settings = Settings { batch_events: 64, ..Settings::default() };
+    let mut world = World::open(dir.path(), settings, &writer);
     let start = Instant::now();
     assert!(!world.log.flush_due(start));
     world.append_all(63, 1);
