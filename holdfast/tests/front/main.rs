@@ -16,3 +16,4 @@ mod restarts;
 mod slow;
 mod snapshot;
 mod support;
+mod tls;
