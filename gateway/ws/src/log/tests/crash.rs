@@ -83,6 +83,8 @@ fn damage_that_only_a_read_finds_becomes_a_hole() {
         let (payload, range) = payload(Some(1), 300);
         log.append(entry(&payload, range, Some(1)));
     }
+    // The writer is done with what it has: it must not append between our read and our write.
+    assert!(writer.barrier(Instant::now() + Duration::from_secs(30)));
     let mut bytes = std::fs::read(&file).unwrap();
     let at = batch_starts(&bytes)[1] + format::BATCH_HEADER + 3;
     bytes[at] ^= 1;
