@@ -176,6 +176,20 @@ impl Holdfast {
         values.sum()
     }
 
+    /// Waits until so many clients have their sessions at the first shard.
+    pub(crate) async fn clients(&self, count: usize) {
+        within("the clients' sessions", async {
+            loop {
+                let shards: Value = serde_json::from_str(&self.page("/shards").await).unwrap_or_default();
+                if shards[0]["clients"] == count {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await;
+    }
+
     /// Waits until `/shards` shows all shards live.
     pub(crate) async fn live(&self) {
         within("all shards live", async {
