@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 //! Processes that end, ours and the bot's, while events flow.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use holdfast_simulator::{Fault, FaultKind, Simulator, Traffic, Trim};
 
-use crate::support::{ALL, Client, Holdfast, discord, discord_with, within};
+use crate::support::{ALL, Client, Holdfast, discord, discord_with};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn holdfast_killed_under_traffic_loses_nothing() {
@@ -95,7 +95,7 @@ async fn a_session_that_ended_upstream_is_not_resumed_after_a_restart_either() {
     discord.traffic(Traffic::burst(50));
     bot.until_last(&discord.finish_traffic().await.sent).await;
     bot.cut();
-    detached(&holdfast, 1).await;
+    holdfast.detached(1).await;
     discord.fault(&Fault::new(0, FaultKind::Op9).resumable(false));
     discord.wait_for_identify(0).await.expect("a new session");
     holdfast.live().await;
@@ -121,7 +121,7 @@ async fn a_bot_that_identifies_again_gets_what_came_while_it_was_away() {
     discord.traffic(Traffic::burst(50));
     old.until_last(&discord.finish_traffic().await.sent).await;
     old.cut();
-    detached(&holdfast, 1).await;
+    holdfast.detached(1).await;
     discord.traffic(Traffic::burst(500));
     discord.finish_traffic().await;
     let (mut new, opened) = Client::identified(&holdfast.url, [0, 1]).await;
@@ -145,7 +145,7 @@ async fn catch_up_can_go_from_the_last_confirmation() {
     discord.traffic(Traffic::burst(50));
     old.until_last(&discord.finish_traffic().await.sent).await;
     old.cut();
-    detached(&holdfast, 1).await;
+    holdfast.detached(1).await;
     let (mut new, _) = Client::identified(&holdfast.url, [0, 1]).await;
     discord.traffic(Traffic::burst(50));
     let sent = discord.finish_traffic().await.sent;
@@ -161,7 +161,7 @@ async fn a_catch_up_that_is_cut_is_not_lost() {
     holdfast.live().await;
     let (mut client, _) = Client::identified(&holdfast.url, [0, 1]).await;
     client.cut();
-    detached(&holdfast, 1).await;
+    holdfast.detached(1).await;
     discord.traffic(Traffic::burst(2_000));
     discord.finish_traffic().await;
     // Reads READY and nothing more.
@@ -171,7 +171,7 @@ async fn a_catch_up_that_is_cut_is_not_lost() {
     let ready = cut.next().await.expect("READY comes");
     cut.session = ready["d"]["session_id"].as_str().unwrap().to_owned();
     cut.cut();
-    detached(&holdfast, 1).await;
+    holdfast.detached(1).await;
     assert_eq!(cut.resume(&holdfast.url).await["op"], 9, "a cut snapshot is not resumed");
     cut.cut();
     let (mut new, _) = Client::identified(&holdfast.url, [0, 1]).await;
@@ -186,21 +186,6 @@ async fn finish(discord: &Simulator, client: &mut Client) {
     let sent = discord.stop_traffic().await.sent;
     client.until_last(&sent).await;
     client.ledger.assert_each_once(&sent, &BTreeMap::new());
-}
-
-/// Waits until so many sessions are without a connection.
-async fn detached(holdfast: &Holdfast, count: u64) {
-    within("the end of the connection is seen", async {
-        loop {
-            let shards: serde_json::Value =
-                serde_json::from_str(&holdfast.page("/shards").await).unwrap_or_default();
-            if shards[0]["detached"] == count && shards[0]["clients"] == 0 {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    })
-    .await;
 }
 
 fn by_id(guilds: &[serde_json::Value]) -> BTreeMap<String, &serde_json::Value> {

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use futures_util::{SinkExt, StreamExt};
-use holdfast_simulator::Traffic;
+use holdfast_simulator::{Simulator, Traffic};
 use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
 use serde_json::{Value, json};
 use tokio::{io::AsyncReadExt, net::TcpStream};
@@ -15,13 +15,8 @@ use crate::support::{ALL, Holdfast, Ledger, TOKEN, discord, within};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_over_tls_gets_every_event() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let connector = certificate(folder.path());
     let discord = discord(1, 4).await;
-    let file = |name: &str| folder.path().join(name).display().to_string();
-    let tls = format!("tls = {{ cert = \"{}\", key = \"{}\" }}", file("cert.pem"), file("key.pem"));
-    let holdfast = Holdfast::start(&discord, &tls).await;
-    holdfast.live().await;
+    let (holdfast, connector) = start(&discord).await;
     let mut socket = connect(&holdfast, &connector).await;
     let identify = json!({ "op": 2, "d": { "token": TOKEN, "intents": ALL, "properties": {} } });
     assert_eq!(next(&mut socket).await["op"], 10);
@@ -41,18 +36,26 @@ async fn a_client_over_tls_gets_every_event() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_without_tls_is_turned_away_and_harms_nobody() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let connector = certificate(folder.path());
     let discord = discord(1, 4).await;
-    let file = |name: &str| folder.path().join(name).display().to_string();
-    let tls = format!("tls = {{ cert = \"{}\", key = \"{}\" }}", file("cert.pem"), file("key.pem"));
-    let holdfast = Holdfast::start(&discord, &tls).await;
+    let (holdfast, connector) = start(&discord).await;
     let mut plain = TcpStream::connect(address(&holdfast)).await.expect("TCP connects");
     tokio::io::AsyncWriteExt::write_all(&mut plain, b"GET / HTTP/1.1\r\n\r\n").await.expect("it is sent");
     let mut answer = Vec::new();
     let _ = within("the end of the connection", plain.read_to_end(&mut answer)).await;
     assert!(!answer.starts_with(b"HTTP"), "{answer:?}");
     assert_eq!(next(&mut connect(&holdfast, &connector).await).await["op"], 10);
+}
+
+/// Starts with a certificate; gives what trusts it.
+async fn start(discord: &Simulator) -> (Holdfast, TlsConnector) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let connector = certificate(folder.path());
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    let tls = format!("tls = {{ cert = \"{}\", key = \"{}\" }}", file("cert.pem"), file("key.pem"));
+    let holdfast = Holdfast::start(discord, &tls).await;
+    // The files are read by then: the folder may go.
+    holdfast.live().await;
+    (holdfast, connector)
 }
 
 /// Writes a certificate for `localhost` and its key; gives what trusts it.

@@ -178,25 +178,28 @@ impl Holdfast {
 
     /// Waits until so many clients have their sessions at the first shard.
     pub(crate) async fn clients(&self, count: usize) {
-        within("the clients' sessions", async {
-            loop {
-                let shards: Value = serde_json::from_str(&self.page("/shards").await).unwrap_or_default();
-                if shards[0]["clients"] == count {
-                    return;
-                }
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        })
-        .await;
+        self.shards("the clients' sessions", |shards| shards[0]["clients"] == count).await;
+    }
+
+    /// Waits until so many sessions of the first shard are without a connection, and none has one.
+    pub(crate) async fn detached(&self, count: usize) {
+        let detached = |shards: &[Value]| shards[0]["detached"] == count && shards[0]["clients"] == 0;
+        self.shards("the end of the connection is seen", detached).await;
     }
 
     /// Waits until `/shards` shows all shards live.
     pub(crate) async fn live(&self) {
-        within("all shards live", async {
+        let live = |shards: &[Value]| shards.iter().all(|shard| shard["phase"] == "live");
+        self.shards("all shards live", live).await;
+    }
+
+    /// Waits until `/shards`, which lists one at least, is as wanted.
+    async fn shards(&self, what: &str, wanted: impl Fn(&[Value]) -> bool) {
+        within(what, async {
             loop {
-                let shards: Value = serde_json::from_str(&self.page("/shards").await).unwrap_or_default();
-                let shards = shards.as_array().cloned().unwrap_or_default();
-                if !shards.is_empty() && shards.iter().all(|shard| shard["phase"] == "live") {
+                let shards: Vec<Value> =
+                    serde_json::from_str(&self.page("/shards").await).unwrap_or_default();
+                if !shards.is_empty() && wanted(&shards) {
                     return;
                 }
                 tokio::time::sleep(Duration::from_millis(10)).await;
