@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! What `{:?}` shows of messages that hold users' content or secrets: everything but these. Payloads show their
+//! length. Which messages these are is a list in `build.rs`.
+
+use std::fmt;
+
+use crate::v1::{ChannelInfo, Event, Guild, MembersChunk, Raw, SoundboardSounds, VoiceConnection, guild};
+
+/// Stands for bytes that aren't shown.
+struct Length(usize);
+
+impl fmt::Debug for Length {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.0)
+    }
+}
+
+/// Shows the fields named, then the length of those named behind the semicolon. Destructured, so that a field
+/// that is added must be put on one side.
+macro_rules! debug {
+    ($message:ident { $($shown:ident),* ; $($hidden:ident),* }) => {
+        impl fmt::Debug for $message {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let Self { $($shown,)* $($hidden,)* } = self;
+                f.debug_struct(stringify!($message))
+                    $(.field(stringify!($shown), $shown))*
+                    $(.field(stringify!($hidden), &Length($hidden.len())))*
+                    .finish()
+            }
+        }
+    };
+}
+
+debug!(Event {
+    schema, application, shard, shard_count, stream, position, sequence, generation, received_at_us, name,
+    guild_id, trace, possible_duplicate; data
+});
+debug!(Guild { schema, application, guild_id, shard, shard_count, stream, position, found; });
+debug!(Raw { opcode; data });
+debug!(VoiceConnection { guild_id, channel_id, user_id, endpoint; session_id, token });
+debug!(MembersChunk { guild_id, chunk_index, chunk_count; data });
+debug!(SoundboardSounds { guild_id; data });
+debug!(ChannelInfo { guild_id; data });
+
+impl fmt::Debug for guild::Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Data(data) => f.debug_tuple("Data").field(&Length(data.len())).finish(),
+            Self::Error(error) => f.debug_tuple("Error").field(error).finish(),
+        }
+    }
+}
