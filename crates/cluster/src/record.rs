@@ -29,6 +29,9 @@ pub struct SessionRecord {
     /// Every guild's state is saved up to here: what follows in the log is applied again.
     #[serde(default)]
     pub state_from: u64,
+    /// How far events were published; absent without a broker.
+    #[serde(default)]
+    pub published: Option<CursorRecord>,
     /// The shard's number.
     pub shard: u32,
     /// Number of all shards of this session.
@@ -58,6 +61,60 @@ impl fmt::Debug for SessionRecord {
             .field("total", &self.total)
             .finish_non_exhaustive()
     }
+}
+
+/// What of a [`SessionRecord`] changes all the time: small, so that it can be written often. A record that is loaded
+/// has the latest of its stream in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// The session that it belongs to.
+    pub stream: StreamId,
+    /// See [`SessionRecord::sequence`].
+    pub sequence: Option<u64>,
+    /// See [`SessionRecord::position`].
+    pub position: u64,
+    /// See [`SessionRecord::state_from`].
+    pub state_from: u64,
+    /// See [`SessionRecord::published`].
+    #[serde(default)]
+    pub published: Option<CursorRecord>,
+    /// When it was written, milliseconds of Unix time.
+    pub written_unix_ms: u64,
+}
+
+impl SessionRecord {
+    /// What of it changes all the time.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        Progress {
+            stream: self.stream,
+            sequence: self.sequence,
+            position: self.position,
+            state_from: self.state_from,
+            published: self.published,
+            written_unix_ms: self.written_unix_ms,
+        }
+    }
+
+    /// Takes over later progress; that of another session is none.
+    pub fn advance(&mut self, progress: &Progress) {
+        if progress.stream == self.stream {
+            self.sequence = progress.sequence;
+            self.position = progress.position;
+            self.state_from = progress.state_from;
+            self.published = progress.published;
+            self.written_unix_ms = progress.written_unix_ms;
+        }
+    }
+}
+
+/// How far a durable reader of a shard's log is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CursorRecord {
+    /// The stream of the position.
+    pub stream: StreamId,
+    /// Everything up to here is done.
+    pub position: u64,
 }
 
 /// A client's session on the WebSocket front, as needed to resume it or to take it over.
@@ -90,6 +147,33 @@ pub struct ClientRecord {
     /// Member requests that wait for an answer: our number and the client's nonce, if it gave one.
     #[serde(default)]
     pub requests: Vec<(u64, Option<String>)>,
+    /// For a client with another shard count, whose session is spread over several shards.
+    #[serde(default)]
+    pub spread: Option<SpreadRecord>,
+}
+
+/// What a shard's record of a client says of a session that is spread over several shards and has sequences of its own.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpreadRecord {
+    /// The session id that the client was given: a secret. Each shard's record has an id of its own besides.
+    pub session_id: String,
+    /// The client's shard and shard count.
+    pub shard: [u32; 2],
+    /// A client that has this sequence has the shard's events up to `written`.
+    pub written: u64,
+    /// A client that has this sequence has the shard's events up to `confirmed`.
+    pub confirmed: u64,
+}
+
+impl fmt::Debug for SpreadRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SpreadRecord")
+            .field("session_id", &"***")
+            .field("shard", &self.shard)
+            .field("written", &self.written)
+            .field("confirmed", &self.confirmed)
+            .finish()
+    }
 }
 
 impl fmt::Debug for ClientRecord {
@@ -104,6 +188,7 @@ impl fmt::Debug for ClientRecord {
             .field("snapshot", &self.snapshot)
             .field("disconnected_unix_ms", &self.disconnected_unix_ms)
             .field("requests", &self.requests.len())
+            .field("spread", &self.spread)
             .finish()
     }
 }

@@ -4,9 +4,8 @@
 //! The last clone of a [`Store`] or [`ShardStore`] owns the lock on the directory and the writing thread.
 
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,15 +13,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::PermitsState;
+use crate::directory::{OpenError, SetAside, claim, lock};
 use crate::file::{self, Unreadable};
-use crate::permits::PermitsState;
-use crate::record::{ClientRecord, SessionRecord};
+use crate::record::{ClientRecord, CursorRecord, Progress, SessionRecord};
 use crate::write_behind::{Change, Failures, WriteBehind, WriteFailed};
 
-/// Content of the marker file. A new number means that an older version of Holdfast can't use the directory.
-const MARKER: &str = "holdfast state 1\n";
-/// What in the directory is ours, besides the lock.
-const OURS: [&str; 3] = ["version", "permits", "shards"];
 /// Checkpoints that wait to be written: 32 MiB are about 1,000 guilds of 23 KB. Others are refused meanwhile.
 const CHECKPOINT_BYTES: usize = 32 << 20;
 
@@ -41,17 +37,6 @@ pub struct ShardStore {
     failures: Failures,
 }
 
-/// Something in the directory that couldn't be used and was renamed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SetAside {
-    /// Where it stood.
-    pub path: PathBuf,
-    /// Where it stands now.
-    pub to: PathBuf,
-    /// Why.
-    pub reason: String,
-}
-
 /// What became of a guild's checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
@@ -60,34 +45,6 @@ pub enum Saved {
     Queued,
     /// Too much waits already: it was not taken; try again after a flush.
     Busy,
-}
-
-/// Why a directory can't be used.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// Another process works in it.
-    #[error(
-        "{} is in use by another process{}: give each process its own state_dir", path.display(), owner(*pid)
-    )]
-    InUse {
-        /// The directory.
-        path: PathBuf,
-        /// The other process's number, as far as known.
-        pid: Option<u32>,
-    },
-    /// The system refused.
-    #[error("{} can't be used as state_dir", path.display())]
-    Io {
-        /// The file or directory concerned.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-}
-
-fn owner(pid: Option<u32>) -> String {
-    pid.map_or_else(String::new, |pid| format!(" (number {pid})"))
 }
 
 #[derive(Debug)]
@@ -138,7 +95,29 @@ impl Store {
     /// # Errors
     /// When the system refuses.
     pub fn forget_other_totals(&self, total: u32) -> io::Result<u32> {
-        let Inner::Files { root, .. } = &*self.inner else { return Ok(0) };
+        self.forget_totals(|of| of != total)
+    }
+
+    /// Removes what is stored of shards in this total, logs included. Blocks.
+    pub(crate) fn forget_total(&self, total: u32) -> io::Result<()> {
+        self.forget_totals(|of| of == total).map(drop)
+    }
+
+    fn forget_totals(&self, forgotten: impl Fn(u32) -> bool) -> io::Result<u32> {
+        let total_of = |name: &str| {
+            let (shard, of) = name.split_once("-of-")?;
+            shard.parse::<u32>().ok()?;
+            of.parse::<u32>().ok().filter(|of| forgotten(*of))
+        };
+        let root = match &*self.inner {
+            Inner::Files { root, .. } => root,
+            Inner::Memory(records) => {
+                let shard = |path: &Path| path.components().nth(1)?.as_os_str().to_str().and_then(total_of);
+                let mut records = records.lock().unwrap_or_else(PoisonError::into_inner);
+                records.retain(|path, _| shard(path).is_none());
+                return Ok(0);
+            }
+        };
         let shards = match std::fs::read_dir(root.join("shards")) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
             shards => shards?,
@@ -146,12 +125,7 @@ impl Store {
         let mut removed = 0;
         for entry in shards {
             let entry = entry?;
-            let name = entry.file_name();
-            let other = name.to_str().and_then(|name| name.split_once("-of-")).and_then(|(shard, of)| {
-                shard.parse::<u32>().ok()?;
-                of.parse::<u32>().ok().filter(|of| *of != total)
-            });
-            if other.is_some() {
+            if entry.file_name().to_str().and_then(total_of).is_some() {
                 std::fs::remove_dir_all(entry.path())?;
                 removed += 1;
             }
@@ -203,6 +177,26 @@ impl ShardStore {
         self.inner.remove(self.dir.join("session"), &self.failures);
     }
 
+    /// What [`ShardStore::save_progress`] saved last. Blocks.
+    pub(crate) fn load_progress(&self) -> Option<Progress> {
+        self.inner.load(&self.dir.join("progress"))
+    }
+
+    /// Saves what changes of the session's record. Never waits.
+    pub(crate) fn save_progress(&self, progress: &Progress) {
+        self.inner.save(self.dir.join("progress"), progress, &self.failures);
+    }
+
+    /// The fencing number that was given last. Blocks.
+    pub(crate) fn load_generation(&self) -> Option<u64> {
+        self.inner.load(&self.dir.join("generation"))
+    }
+
+    /// Saves the fencing number. Never waits.
+    pub(crate) fn save_generation(&self, generation: u64) {
+        self.inner.save(self.dir.join("generation"), &generation, &self.failures);
+    }
+
     /// Clients' sessions; those that can't be read are set aside, with a warning. Blocks.
     #[must_use]
     pub fn load_clients(&self) -> Vec<ClientRecord> {
@@ -212,6 +206,17 @@ impl ShardStore {
     /// Saves all clients' sessions, in the place of those saved before. Never waits.
     pub fn save_clients(&self, clients: &[ClientRecord]) {
         self.inner.save(self.dir.join("clients"), clients, &self.failures);
+    }
+
+    /// Where a durable reader of the log, such as the AMQP front, goes on. Blocks.
+    #[must_use]
+    pub fn load_cursor(&self, reader: &str) -> Option<CursorRecord> {
+        self.inner.load(&self.dir.join(format!("cursor-{reader}")))
+    }
+
+    /// Saves how far a durable reader is. Never waits.
+    pub fn save_cursor(&self, reader: &str, cursor: &CursorRecord) {
+        self.inner.save(self.dir.join(format!("cursor-{reader}")), cursor, &self.failures);
     }
 
     /// Saves a guild's checkpoint. Never waits. In memory nothing is kept: the state itself lives there.
@@ -337,60 +342,6 @@ fn set_aside_warning(path: &Path, reason: &str) {
             tracing::warn!(path = %path.display(), %error, reason, "a stored record is left as it is");
         }
     }
-}
-
-/// Takes the directory for this process, as long as the file is open.
-fn lock(root: &Path) -> Result<File, OpenError> {
-    let path = root.join("lock");
-    let io = |source| OpenError::Io { path: path.clone(), source };
-    let mut file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .read(true)
-        .write(true)
-        .mode(0o600)
-        .open(&path)
-        .map_err(io)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut pid = String::new();
-            let read = file.read_to_string(&mut pid);
-            let pid = read.ok().and_then(|_| pid.trim().parse().ok());
-            return Err(OpenError::InUse { path: root.to_owned(), pid });
-        }
-        Err(TryLockError::Error(error)) => return Err(io(error)),
-    }
-    file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(io)?;
-    Ok(file)
-}
-
-/// Makes the directory this version's: what of ours is there under another marker is set aside.
-/// Files that could not be ours are left alone, whatever directory the setting names.
-fn claim(root: &Path) -> io::Result<Vec<SetAside>> {
-    let marker = root.join("version");
-    let reason = match std::fs::read(&marker) {
-        Ok(found) if found == MARKER.as_bytes() => return Ok(Vec::new()),
-        Ok(found) => match found.strip_prefix(b"holdfast state ").and_then(|rest| rest.strip_suffix(b"\n")) {
-            Some(version) if !version.is_empty() && version.iter().all(u8::is_ascii_digit) => {
-                format!("it has format version {}, this is 1", String::from_utf8_lossy(version))
-            }
-            _ => "the file `version` isn't one of Holdfast's".to_owned(),
-        },
-        Err(error) if error.kind() == io::ErrorKind::NotFound => "there is no file `version`".to_owned(),
-        Err(error) => return Err(error),
-    };
-    let mut set_aside = Vec::new();
-    for name in OURS {
-        let path = root.join(name);
-        if path.try_exists()? {
-            let to = file::set_aside(&path)?;
-            set_aside.push(SetAside { path, to, reason: reason.clone() });
-        }
-    }
-    let mut marker = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&marker)?;
-    marker.write_all(MARKER.as_bytes())?;
-    Ok(set_aside)
 }
 
 #[cfg(test)]
@@ -594,6 +545,7 @@ mod tests {
             ready: RawValue::from_string(r#"{"v":10, "unknown":[1]}"#.to_owned()).unwrap(),
             settings: String::new(),
             wishes: None,
+            published: None,
             written_unix_ms: 0,
         }
     }
@@ -611,6 +563,7 @@ mod tests {
             base: 10,
             stream: Some(StreamId::from_number(9)),
             requests: vec![(4, Some("nonce".to_owned())), (5, None)],
+            spread: None,
         }
     }
 }
