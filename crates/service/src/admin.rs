@@ -12,8 +12,11 @@ use crate::{Page, Pages, Tasks};
 /// Serves `pages`, and `routes` before them, until the owner's token ends it.
 pub fn serve(listener: TcpListener, pages: Pages, routes: Router, tasks: &Tasks) {
     let router = routes.fallback(move |request: Request<Body>| {
-        let answer = answer(&pages, request.method(), request.uri().path());
-        async move { answer }
+        let pages = pages.clone();
+        // A page may take its time: other tasks of this thread don't wait for it.
+        let answer =
+            tokio::task::spawn_blocking(move || answer(&pages, request.method(), request.uri().path()));
+        async move { answer.await.unwrap_or_else(|_| failed()) }
     });
     let token = tasks.token().clone();
     tasks.spawn("admin", async move {
@@ -38,6 +41,13 @@ fn answer(pages: &Pages, method: &Method, path: &str) -> Response<Body> {
     let mut response = Response::new(Body::from(page.body));
     *response.status_mut() = StatusCode::from_u16(page.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(page.content_type));
+    response
+}
+
+/// The page panicked.
+fn failed() -> Response<Body> {
+    let mut response = Response::new(Body::from("the page failed\n"));
+    *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
     response
 }
 
@@ -71,6 +81,20 @@ mod tests {
         admin.service.pages.add("/shards", || Page::json("[]"));
         assert!(admin.get("/shards").await.contains("application/json"));
         assert!(admin.get("/route").await.ends_with("routed"));
+    }
+
+    #[tokio::test]
+    async fn pages_below_a_path_get_the_rest_of_it() {
+        let admin = Admin::start().await;
+        admin.service.pages.add_below("/guilds/", |id| match id {
+            "broken" => panic!("on purpose"),
+            id => Page::text(format!("guild {id}")),
+        });
+        assert!(admin.get("/guilds/17").await.ends_with("guild 17"));
+        assert!(admin.get("/guilds/").await.starts_with("HTTP/1.1 404"));
+        assert!(admin.get("/guilds").await.starts_with("HTTP/1.1 404"));
+        assert!(admin.get("/guilds/broken").await.starts_with("HTTP/1.1 500"));
+        assert!(admin.get("/healthz").await.starts_with("HTTP/1.1 200"));
     }
 
     #[tokio::test]

@@ -10,6 +10,7 @@ mod listen;
 mod metrics;
 mod open_files;
 mod pages;
+pub mod process;
 mod readiness;
 mod secret;
 pub mod settings;

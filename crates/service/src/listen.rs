@@ -13,14 +13,14 @@ const BACKLOG: u32 = 4096;
 
 /// A port could not be listened on.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address} (setting {setting}): {source}{advice}")]
+#[error("cannot listen on {address} (setting {setting}): {reason}{advice}")]
 pub struct BindError {
     /// The address that was asked for.
     pub address: SocketAddr,
     /// The key of the setting that names it.
     pub setting: String,
     /// What the system said.
-    pub source: io::Error,
+    pub reason: io::Error,
     advice: &'static str,
 }
 
@@ -29,8 +29,8 @@ pub struct BindError {
 /// # Errors
 /// The address is taken, not ours, or needs more rights.
 pub fn bind(address: SocketAddr, setting: &str) -> Result<TcpListener, BindError> {
-    listen(address).map_err(|source| {
-        let advice = match source.kind() {
+    listen(address).map_err(|reason| {
+        let advice = match reason.kind() {
             io::ErrorKind::AddrInUse => "; another process has this port: end it or choose another port",
             io::ErrorKind::PermissionDenied => "; ports below 1024 need more rights: choose a higher one",
             io::ErrorKind::AddrNotAvailable => {
@@ -38,7 +38,7 @@ pub fn bind(address: SocketAddr, setting: &str) -> Result<TcpListener, BindError
             }
             _ => "",
         };
-        BindError { address, setting: setting.to_owned(), source, advice }
+        BindError { address, setting: setting.to_owned(), reason, advice }
     })
 }
 

@@ -14,6 +14,7 @@ const PLAIN: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 
 type Render = Arc<dyn Fn() -> Page + Send + Sync>;
+type RenderBelow = Arc<dyn Fn(&str) -> Page + Send + Sync>;
 
 /// One answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +56,13 @@ impl Page {
 /// The pages of a process. Clones share them.
 #[derive(Clone, Default)]
 pub struct Pages {
-    pages: Arc<RwLock<BTreeMap<String, Render>>>,
+    known: Arc<RwLock<Known>>,
+}
+
+#[derive(Default)]
+struct Known {
+    pages: BTreeMap<String, Render>,
+    below: BTreeMap<String, RenderBelow>,
 }
 
 impl Pages {
@@ -74,23 +81,38 @@ impl Pages {
         pages
     }
 
-    /// Adds a page, or replaces it. `render` runs on each request and must be quick.
+    /// Adds a page, or replaces it. `render` runs on each request; it may compute for a while, and must not wait.
     pub fn add(&self, path: impl Into<String>, render: impl Fn() -> Page + Send + Sync + 'static) {
-        let mut pages = self.pages.write().unwrap_or_else(PoisonError::into_inner);
-        pages.insert(path.into(), Arc::new(render));
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        known.pages.insert(path.into(), Arc::new(render));
+    }
+
+    /// Adds all pages whose path begins so (`/guilds/`); `render` gets the rest of it, which isn't empty.
+    pub fn add_below(&self, path: impl Into<String>, render: impl Fn(&str) -> Page + Send + Sync + 'static) {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        known.below.insert(path.into(), Arc::new(render));
     }
 
     /// The page at a path (without query), if there is one.
     #[must_use]
     pub fn get(&self, path: &str) -> Option<Page> {
-        let render = self.pages.read().unwrap_or_else(PoisonError::into_inner).get(path).cloned();
-        render.map(|render| render())
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(render) = known.pages.get(path).cloned() {
+            drop(known);
+            return Some(render());
+        }
+        let (rest, render) = known.below.iter().find_map(|(begin, render)| {
+            let rest = path.strip_prefix(begin.as_str()).filter(|rest| !rest.is_empty())?;
+            Some((rest, Arc::clone(render)))
+        })?;
+        drop(known);
+        Some(render(rest))
     }
 }
 
 impl fmt::Debug for Pages {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let pages = self.pages.read().unwrap_or_else(PoisonError::into_inner);
-        f.debug_set().entries(pages.keys()).finish()
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        f.debug_set().entries(known.pages.keys().chain(known.below.keys())).finish()
     }
 }

@@ -6,10 +6,12 @@
 mod convert;
 mod document;
 mod effective;
+mod nested;
 mod quantity;
 mod report;
 mod section;
 mod value;
+mod written;
 
 pub use document::{Document, Reading};
 pub use effective::Effective;
@@ -17,6 +19,7 @@ pub use quantity::{parse_bytes, parse_duration, show_bytes, show_duration};
 pub use report::{Problem, Problems};
 pub use section::Section;
 pub use value::{Node, Origin, Table, Value};
+pub use written::{Translate, Translated, Written};
 
 /// One kibibyte, in bytes.
 pub const KIB: u64 = 1024;

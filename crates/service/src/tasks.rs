@@ -86,10 +86,8 @@ impl Tasks {
         F: Future<Output = ()> + Send + 'static,
     {
         let running = Running::begin(self, name);
-        let owned = async move {
-            let outcome = AssertUnwindSafe(task).catch_unwind().await;
-            running.end(outcome);
-        };
+        // No async block: it would hold the task twice, as what it captured and as what it awaits.
+        let owned = AssertUnwindSafe(task).catch_unwind().map(|outcome| running.end(outcome));
         self.tracker.spawn_on(owned.in_current_span(), runtime)
     }
 

@@ -18,6 +18,10 @@ use crate::settings::{Section, Value};
 /// How often the settings file is looked at: soon enough for somebody who waits, and nothing for the machine.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
+/// What never gets into the log, whatever the level says. The library that speaks to the broker logs whole messages that
+/// come back to us, and at TRACE the password; what matters of it, the broker's own crate says.
+const SILENT: &str = "lapin";
+
 /// The section `[log]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogSettings {
@@ -165,16 +169,28 @@ async fn modified(file: Option<&PathBuf>) -> Option<SystemTime> {
 }
 
 fn filter_of(level: &str) -> Result<EnvFilter, TelemetryError> {
-    if is_level(level) {
-        EnvFilter::try_new(spaceless(level)).map_err(|_| TelemetryError::Level(level.to_owned()))
-    } else {
-        Err(TelemetryError::Level(level.to_owned()))
+    let wrong = || TelemetryError::Level(level.to_owned());
+    if !is_level(level) {
+        return Err(wrong());
     }
+    let text = spaceless(level);
+    let wanted = text.split(',').filter(|directive| !directive.starts_with(SILENT));
+    let directives: Vec<&str> = wanted.collect();
+    EnvFilter::try_new(format!("{},{SILENT}=off", directives.join(","))).map_err(|_| wrong())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_library_that_logs_passwords_is_silent_at_every_level() {
+        for level in ["trace", "lapin=trace", "info, lapin::frames=trace"] {
+            let filter = filter_of(level).expect("a level").to_string();
+            assert!(filter.contains("lapin=off") && !filter.contains("frames"), "{filter}");
+            assert!(!filter.contains("lapin=trace"), "{filter}");
+        }
+    }
 
     #[test]
     fn a_misspelt_level_is_no_target() {

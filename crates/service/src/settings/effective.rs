@@ -85,7 +85,11 @@ impl fmt::Display for Effective {
             let entries = || self.entries.iter().filter(|entry| entry.section == *section);
             // The head of an optional section would switch it on.
             let off = if entries().all(|entry| entry.shown == Shown::Unset) { "#" } else { "" };
-            writeln!(f, "{between}{off}[{section}]")?;
+            // One of a list of tables: `ws.amqp.queues[0]`.
+            match section.strip_suffix(']').and_then(|section| section.rsplit_once('[')) {
+                Some((list, _)) => writeln!(f, "{between}[[{list}]]")?,
+                None => writeln!(f, "{between}{off}[{section}]")?,
+            }
             for entry in entries() {
                 writeln!(f, "{:<56} # {}", entry.line(), entry.comment())?;
             }

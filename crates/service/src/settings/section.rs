@@ -29,10 +29,10 @@ pub(super) struct Findings {
 
 /// One table of settings being read.
 pub struct Section<'d> {
-    path: String,
-    table: Option<&'d Table>,
-    findings: &'d Findings,
-    known: RefCell<Vec<&'static str>>,
+    pub(super) path: String,
+    pub(super) table: Option<&'d Table>,
+    pub(super) findings: &'d Findings,
+    pub(super) known: RefCell<Vec<&'static str>>,
 }
 
 impl<'d> Section<'d> {
@@ -44,37 +44,6 @@ impl<'d> Section<'d> {
     #[must_use]
     pub fn is_written(&self) -> bool {
         self.table.is_some()
-    }
-
-    /// Reads the section under `key`, with everything at its default if it isn't there.
-    pub fn section<T>(&self, key: &'static str, read: impl FnOnce(&Section<'_>) -> T) -> T {
-        let node = self.node(key);
-        let table = match node.map(|node| &node.value) {
-            Some(Value::Table(table)) => Some(table),
-            Some(_) => {
-                self.expected(key, "a table", node);
-                None
-            }
-            None => None,
-        };
-        let path = self.path_of(key);
-        self.findings.sections.borrow_mut().push(path.clone());
-        let inner = Section { path, table, findings: self.findings, known: RefCell::default() };
-        let value = read(&inner);
-        inner.finish();
-        value
-    }
-
-    /// Like [`Section::section`], but `None` if the section isn't there; its keys are known all the same.
-    pub fn optional_section<T>(&self, key: &'static str, read: impl FnOnce(&Section<'_>) -> T) -> Option<T> {
-        self.section(key, |section| {
-            let before = self.findings.problems.borrow().len();
-            let value = read(section);
-            if !section.is_written() {
-                self.findings.problems.borrow_mut().truncate(before);
-            }
-            section.is_written().then_some(value)
-        })
     }
 
     /// Reports `key` as a problem if it is written at all.
@@ -307,7 +276,7 @@ impl<'d> Section<'d> {
         }
     }
 
-    fn node(&self, key: &'static str) -> Option<&'d Node> {
+    pub(super) fn node(&self, key: &'static str) -> Option<&'d Node> {
         self.known.borrow_mut().push(key);
         self.table.and_then(|table| table.get(key))
     }
@@ -346,7 +315,7 @@ impl<'d> Section<'d> {
         parsed
     }
 
-    fn expected(&self, key: &str, expected: &str, node: Option<&Node>) {
+    pub(super) fn expected(&self, key: &str, expected: &str, node: Option<&Node>) {
         let Some(node) = node else { return };
         let mut what = format!("expected {expected}, got {}", node.value);
         // A misspelt choice is the commonest wrong value, and the list of choices is in the sentence already.
@@ -373,7 +342,8 @@ impl<'d> Section<'d> {
         });
     }
 
-    fn path_of(&self, key: &str) -> String {
+    /// The whole path of a key of this section.
+    pub(crate) fn path_of(&self, key: &str) -> String {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
 }
