@@ -2,19 +2,27 @@
 //! `ws`: holds all shards' connections to Discord, and hands their events to any library as if it were
 //! Discord.
 //!
-//! The way of an event: `upstream` (its connection) → `shard` (state and log) → `log` → `front` (clients).
+//! The way of an event: `upstream` (its connection) → `shard` (state and log) → `log` → `front` (clients of the
+//! WebSocket front) and `amqp` (RabbitMQ).
 //! [`start`] puts the parts together; docs/architecture.md tells why they are these.
 
+mod amqp;
+mod drop_in;
+mod fleet;
 mod front;
+mod guilds;
 pub mod log;
 mod metrics;
 mod observer;
+mod program;
 pub mod settings;
 mod shard;
 mod start;
 mod threads;
 mod upstream;
 
+pub use amqp::{AmqpSettings, Outage, QueueSettings, QueueType};
+pub use program::{PROGRAM, part};
 pub use settings::Config;
 pub use shard::{FatalClose, Phase, ShardStatus};
 pub use start::{Ws, WsError, start};

@@ -45,9 +45,13 @@ pub(crate) struct Metrics {
     pub(crate) caught_up: Counter,
     pub(crate) intents_missing: Counter,
     pub(crate) members_from_state: Counter,
+    pub(crate) splices: Gauge,
+    pub(crate) splices_refused: Counter,
+    pub(crate) splices_failed: Counter,
     pub(crate) disk_errors: Counter,
     pub(crate) checkpoints: Counter,
     pub(crate) checkpoint_cuts: Counter,
+    pub(crate) backlogs_left: Counter,
     pub(crate) identifies_remaining: Gauge<i64>,
     pub(crate) log_memory: Gauge<u64, AtomicU64>,
     pub(crate) log_disk: Gauge<u64, AtomicU64>,
@@ -95,6 +99,11 @@ fn seconds() -> Histogram {
     Histogram::new(prometheus_client::metrics::histogram::exponential_buckets(0.001, 2.0, 15))
 }
 
+/// 1 ms to 10 s, with 200 ms among the bounds: no heartbeat is to be later than that.
+fn lateness() -> Histogram {
+    Histogram::new([0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0])
+}
+
 impl Metrics {
     /// Counters for the shards `first..end`, registered.
     pub(crate) fn new(registry: &mut Registry, shards: std::ops::Range<u32>) -> Arc<Self> {
@@ -108,7 +117,7 @@ impl Metrics {
             shard_status: Family::default(),
             shard_latency: Family::default(),
             state_entities: Family::default(),
-            heartbeat_lateness: seconds(),
+            heartbeat_lateness: lateness(),
             identifies: Counter::default(),
             resumes: Counter::default(),
             disconnects: Counter::default(),
@@ -128,9 +137,13 @@ impl Metrics {
             caught_up: Counter::default(),
             intents_missing: Counter::default(),
             members_from_state: Counter::default(),
+            splices: Gauge::default(),
+            splices_refused: Counter::default(),
+            splices_failed: Counter::default(),
             disk_errors: Counter::default(),
             checkpoints: Counter::default(),
             checkpoint_cuts: Counter::default(),
+            backlogs_left: Counter::default(),
             identifies_remaining: Gauge::default(),
             log_memory: Gauge::default(),
             log_disk: Gauge::default(),
@@ -191,6 +204,11 @@ impl Metrics {
         add("connect_failures", "Connections to Discord that could not be made", &self.connect_failures);
         add("malformed", "Payloads from Discord that could not be used", &self.malformed);
         add("gaps", "New sessions instead of resumes: events may be missing", &self.gaps);
+        add(
+            "backlogs_left",
+            "Times that a shard left Discord, resumably, since its log was nearly full of what the broker hadn't had",
+            &self.backlogs_left,
+        );
         add("commands_sent", "Payloads of clients sent to Discord", &self.commands_sent);
         add(
             "commands_dropped",
@@ -219,6 +237,16 @@ impl Metrics {
             &self.intents_missing,
         );
         add("members_from_state", "Member requests answered without Discord", &self.members_from_state);
+        add(
+            "splices_refused",
+            "Connections that came as another replica's without a ticket of its",
+            &self.splices_refused,
+        );
+        add(
+            "splices_failed",
+            "Clients sent away because no replica had their shard in time",
+            &self.splices_failed,
+        );
         add("log_disk_errors", "Reads from the log on disk that failed", &self.disk_errors);
         add("checkpoints", "Guilds' checkpoints written", &self.checkpoints);
         add(
@@ -234,6 +262,11 @@ impl Metrics {
         registry.register("holdfast_ws_events", "Events from Discord", self.events.clone());
         registry.register("holdfast_ws_client_closes", "Clients closed, by close code", self.closes.clone());
         registry.register("holdfast_ws_client_connections", "Clients connected", self.connections.clone());
+        registry.register(
+            "holdfast_ws_splices",
+            "Clients relayed to the replica that has their shard",
+            self.splices.clone(),
+        );
         registry.register(
             "holdfast_ws_identifies_remaining",
             "IDENTIFYs left today",

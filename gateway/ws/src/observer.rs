@@ -17,8 +17,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::{
+    fleet::Hubs,
     metrics::Metrics,
-    shard::{Gateway, Hub, Phase},
+    shard::{Gateway, Phase},
 };
 
 /// Metrics that are states are read this often.
@@ -26,7 +27,7 @@ const OBSERVE_EVERY: Duration = Duration::from_secs(1);
 
 /// Reads the states that metrics and readiness show.
 pub(crate) struct Observer {
-    pub(crate) hubs: Vec<Arc<Hub>>,
+    pub(crate) hubs: Arc<Hubs>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) gateway: Arc<Gateway>,
     pub(crate) ready: Condition,
@@ -53,7 +54,7 @@ impl Observer {
         let metrics = &self.metrics;
         let (mut memory, mut disk, mut dropped, mut lag) = (0, 0, 0, 0);
         let (mut state, mut guilds, mut sessions) = (0, 0, 0);
-        for hub in &self.hubs {
+        for hub in self.hubs.all() {
             let core = hub.core();
             let fill = core.log.fill();
             memory += fill.memory_bytes;
@@ -83,13 +84,14 @@ impl Observer {
 
     fn observe_phases(&self) {
         let mut live = 0;
-        for hub in &self.hubs {
+        let hubs = self.hubs.all();
+        for hub in &hubs {
             let phase = *hub.phase().borrow();
             live += usize::from(phase == Phase::Live);
             self.metrics.status(hub.shard, status(phase));
         }
         self.metrics.shards_live.set(live as u64);
-        let all = self.hubs.len();
+        let all = hubs.len();
         if live == all {
             self.ready.ready();
         } else {

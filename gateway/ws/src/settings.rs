@@ -8,6 +8,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::amqp::AmqpSettings;
+use holdfast_broker::BrokerSettings;
 use holdfast_discord::{EventKind, Intents};
 use holdfast_service::settings::{Document, GIB, KIB, MIB, Section};
 use holdfast_service::{Secret, Tls};
@@ -59,6 +61,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The front's address as clients reach it: READY's `resume_gateway_url`.
     pub public_url: String,
+    /// The front's address as other replicas reach it: `HOST:PORT`; by default `listen`.
+    pub advertise: Option<String>,
     /// TLS of the front.
     pub tls: Option<Tls>,
     /// Paths (such as `/metrics`) that the front's own listener answers from the process's pages.
@@ -95,6 +99,8 @@ pub struct Config {
     pub max_clients: usize,
     /// Most clients of one shard at once.
     pub max_clients_per_shard: usize,
+    /// Events that a client with another shard count than ours may have unconfirmed and still resume.
+    pub resume_window: usize,
     /// Largest message from a client, in bytes.
     pub max_frame_bytes: usize,
     /// Whether clients must present the bot's token.
@@ -109,6 +115,12 @@ pub struct Config {
     pub threads: Option<usize>,
     /// Bounds of the logs.
     pub log: Log,
+    /// The AMQP front.
+    pub amqp: AmqpSettings,
+    /// The broker; without it there is no AMQP front.
+    pub broker: Option<BrokerSettings>,
+    /// The store that replicas share; without it this process has all shards of `shards`.
+    pub cluster: Option<holdfast_cluster::Settings>,
 }
 
 /// The section `[discord]`.
@@ -206,15 +218,18 @@ impl Config {
     #[must_use]
     pub fn read(root: &Section<'_>) -> Self {
         let discord = root.section("discord", Discord::read);
+        let broker = BrokerSettings::read(root);
+        let cluster = root.optional_section("cluster", holdfast_cluster::Settings::read);
         root.section("ws", |ws| Self {
             discord,
             listen: ws.address("listen", SocketAddr::from(([127, 0, 0, 1], 7878))),
             public_url: ws.url("public_url", "ws://localhost:7878", &["ws", "wss"]),
+            advertise: ws.optional_text("advertise"),
             tls: Tls::read(ws),
             pages: ws
                 .names("pages", &[], "a list of paths such as \"/metrics\"", |path| path.starts_with('/')),
-            state_dir: ws.path("state_dir", "state"),
-            shards: ws.section("shards", Shards::read),
+            state_dir: state_dir(ws, cluster.is_some()),
+            shards: ws.section("shards", |shards| Shards::read(shards, cluster.is_some())),
             presence: ws.optional_custom("presence", PRESENCE_KIND, presence, shown),
             cache: ws.section("cache", Cache::read),
             checkpoint_age: ws.duration("checkpoint_age", 5 * MINUTE, SECOND..=24 * HOUR),
@@ -237,6 +252,7 @@ impl Config {
             drain_timeout: ws.duration("drain_timeout", 20 * SECOND, SECOND..=HOUR),
             max_clients: size(ws.integer("max_clients", 16_384, 1..=1_000_000)),
             max_clients_per_shard: size(ws.integer("max_clients_per_shard", 64, 1..=100_000)),
+            resume_window: size(ws.integer("resume_window", 65_536, 1_024..=16_777_216)),
             max_frame_bytes: size(ws.bytes("max_frame_bytes", 4 * KIB, 4 * KIB..=16 * MIB)),
             validate_token: ws.flag("validate_token", true),
             forward_identify_presence: ws.flag("forward_identify_presence", false),
@@ -244,6 +260,9 @@ impl Config {
             stored_zlib: ws.flag("stored_zlib", true),
             threads: number_or(ws, "threads", "auto", 1..=1024).map(|threads| threads as usize),
             log: ws.section("log", Log::read),
+            amqp: AmqpSettings::read(ws),
+            broker,
+            cluster,
         })
     }
 }
@@ -281,7 +300,8 @@ impl Discord {
 }
 
 impl Shards {
-    fn read(shards: &Section<'_>) -> Self {
+    /// `shared`: replicas share out all of them.
+    fn read(shards: &Section<'_>, shared: bool) -> Self {
         let narrow = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
         let total = number_or(shards, "total", "auto", 1..=1_000_000).map(narrow);
         let start = narrow(shards.integer("start", 0, 0..=1_000_000));
@@ -298,6 +318,13 @@ impl Shards {
             }
             if end.is_some_and(|end| end > total) {
                 shards.problem("end", format!("shards are numbered from 0, and there are {total}"));
+            }
+        }
+        for (key, is_set) in [("start", start > 0), ("end", end.is_some())] {
+            if shared && is_set {
+                let what =
+                    "with [cluster], replicas share out all shards: leave it out, or leave [cluster] out";
+                shards.problem(key, what);
             }
         }
         Self { total, start, end }
@@ -333,6 +360,16 @@ impl Log {
             batch_interval: log.duration("batch_interval", SECOND / 4, SECOND / 1000..=10 * SECOND),
         }
     }
+}
+
+/// `shared`: replicas share the shards.
+fn state_dir(ws: &Section<'_>, shared: bool) -> PathBuf {
+    let dir = ws.path("state_dir", "state");
+    if shared && dir.as_os_str().is_empty() {
+        let what = "empty: with [cluster] a folder is needed, guilds of shards that come from other replicas pass through it";
+        ws.problem("state_dir", what);
+    }
+    dir
 }
 
 fn catch_up(ws: &Section<'_>) -> Vec<EventKind> {

@@ -11,29 +11,31 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::future::join_all;
+use holdfast_broker::{Broker, Refusal};
 use holdfast_cluster::{Permits, Store};
 use holdfast_rest::{GatewayBot, RestError};
 use holdfast_service::{Backoff, Page, Service, Tasks, TlsError};
 use tokio::{
     net::TcpListener,
-    runtime::Handle,
     select,
     sync::{Notify, mpsc},
+    task::JoinHandle,
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, info, info_span, warn};
+use tracing::{info, warn};
 
 use crate::{
+    amqp::Amqp,
+    fleet::{self, Hubs, Member, Records, Replica, Running, Starter},
     front::{self, Front},
+    guilds,
     log::{self, Writer, WriterSettings},
     metrics::Metrics,
     observer::Observer,
     settings::Config,
-    shard::{
-        FatalClose, Gateway, Hub, Identity, Keeper, Keeping, Outbox, Recovered, Recovery, SessionLimits,
-        ShardTask, limit, reconnect_backoff, recover,
-    },
+    shard::{FatalClose, Gateway, Identity, limit},
     threads::Threads,
     upstream::Connector,
 };
@@ -56,6 +58,18 @@ pub enum WsError {
     /// A shard's log can't be opened.
     #[error(transparent)]
     Log(#[from] log::OpenError),
+    /// The broker refuses us.
+    #[error(transparent)]
+    Broker(#[from] Refusal),
+    /// The shared store refuses us.
+    #[error(transparent)]
+    Cluster(#[from] holdfast_cluster::Unavailable),
+    /// The shared store's certificates.
+    #[error(transparent)]
+    ClusterCertificates(#[from] holdfast_cluster::CaFileError),
+    /// Another bot, or another count of shards, has the store's prefix.
+    #[error(transparent)]
+    Fleet(#[from] holdfast_cluster::FleetConflict),
     /// Certificate or key of the front.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -80,7 +94,7 @@ impl WsError {
     #[must_use]
     pub fn is_refused(&self) -> bool {
         match self {
-            Self::Fatal(_) => true,
+            Self::Fatal(_) | Self::Broker(_) | Self::Cluster(_) | Self::Fleet(_) => true,
             Self::Rest(error) => error.is_final(),
             _ => false,
         }
@@ -91,13 +105,22 @@ impl WsError {
 pub struct Ws {
     /// All of its tasks but the clients'.
     tasks: Tasks,
-    fatal: mpsc::Receiver<FatalClose>,
+    fatal: mpsc::Receiver<WsError>,
     shutdown: CancellationToken,
     clients: Tasks,
     writer: Writer,
     store: Store,
     drain: Duration,
     threads: Option<Threads>,
+    owning: Owning,
+}
+
+/// How the shards end: those of this process alone, or those that other replicas take over.
+struct Owning {
+    starter: Arc<Starter>,
+    running: Vec<Running>,
+    /// Hands the shards over when it is cancelled.
+    replica: Option<(CancellationToken, JoinHandle<()>)>,
 }
 
 /// Starts the service: asks Discord for the gateway, recovers each shard, accepts clients.
@@ -105,144 +128,120 @@ pub struct Ws {
 /// # Errors
 /// See [`WsError`]; what may pass by itself (Discord out of reach) is waited for.
 pub async fn start(
-    config: Config,
+    mut config: Config,
     listener: TcpListener,
     service: &Service,
     shutdown: CancellationToken,
 ) -> Result<Ws, WsError> {
+    // Before anything that may be long in coming: a wrong path is to be told at once.
+    let tls = config.tls.as_ref().map(|tls| tls.server_config()).transpose()?;
+    // Its real port, for other replicas.
+    config.listen = listener.local_addr()?;
+    let broker = broker(&config, service).await?;
     let ready = service.readiness.condition("ws", "waiting for Discord's gateway");
     let rest = holdfast_rest::Client::new(&config.discord.api_url, &config.discord.token)?;
     let answer = gateway_bot(&rest, &config, &shutdown).await?;
     let (range, total) = shards(&config, answer.shards)?;
-    let tls = config.tls.as_ref().map(|tls| tls.server_config()).transpose()?;
     let metrics = service.metrics.register(|registry| Metrics::new(registry, range.clone()));
-
-    let (store, set_aside) = open_store(config.state_dir.clone()).await?;
-    for set_aside in set_aside {
-        let (path, to) = (set_aside.path.display(), set_aside.to.display());
-        warn!(%path, %to, reason = set_aside.reason, "set aside: a fresh start");
-    }
+    let store = open_store(config.state_dir.clone()).await?;
     let writer = Writer::start(WriterSettings::default())?;
-    let permits = Permits::new(&store, limit(&answer));
-    let max_payload = config.discord.max_payload_bytes;
-    let connector = Connector::new(config.discord.compression, max_payload);
-    let gateway = Arc::new(Gateway::new(rest, config.public_url.clone(), connector, permits, &answer));
-    let identity = Arc::new(Identity {
-        token: config.discord.token.clone(),
-        intents: config.discord.intents.0,
-        presence: config.presence.clone(),
-    });
-
-    let threads = Threads::start(config.threads.unwrap_or_else(cores))?;
     // Clients end before shards do, and shards only when `Ws::wait` says so.
     let tasks = service.tasks.child();
     let clients = tasks.child();
-    let (fatal_sender, fatal) = mpsc::channel(1);
-    let phases = Arc::new(Notify::new());
-    let shared = Shared {
-        phases: &phases,
-        config: &config,
-        shards: range.len(),
-        total,
-        store: &store,
-        writer: &writer,
-        gateway: &gateway,
-        identity: &identity,
-        metrics: &metrics,
-        tasks: &tasks,
-        fatal: &fatal_sender,
+    let cluster = join(&config, total, &rest, service, &shutdown).await?;
+    let replicas =
+        cluster.as_ref().map(|member| front::Replicas::new(&config, member.cluster.clone())).transpose()?;
+    let permits = match &cluster {
+        Some(member) => Permits::shared(&member.cluster, limit(&answer)),
+        None => Permits::new(&store, limit(&answer)),
     };
-    let mut hubs = Vec::new();
-    for (index, shard) in range.clone().enumerate() {
-        hubs.push(shared.start_shard(shard, threads.of(index))?);
-    }
-    pages(service, &hubs);
+    let connector = Connector::new(config.discord.compression, config.discord.max_payload_bytes);
+    let gateway = Arc::new(Gateway::new(rest, config.public_url.clone(), connector, permits, &answer));
+    let threads = Threads::start(config.threads.unwrap_or_else(cores))?;
+    let (fatal_sender, fatal) = mpsc::channel(1);
+    let hubs = Hubs::new(total);
+    let amqp = broker.map(|(broker, max_bytes)| {
+        let about = (config.discord.intents.0, Arc::clone(&hubs));
+        Amqp::start(broker, config.amqp.clone(), max_bytes, service, &tasks, about, fatal_sender.clone())
+    });
+    let config = Arc::new(config);
+    let starter = Arc::new(Starter {
+        identity: Arc::new(Identity {
+            token: config.discord.token.clone(),
+            intents: config.discord.intents.0,
+            presence: config.presence.clone(),
+        }),
+        phases: Arc::new(Notify::new()),
+        shards: range.len(),
+        hubs,
+        runtimes: threads.all(),
+        writer: writer.clone(),
+        gateway: Arc::clone(&gateway),
+        metrics: Arc::clone(&metrics),
+        tasks: tasks.clone(),
+        clients: clients.token().clone(),
+        fatal: fatal_sender,
+        amqp,
+        config: Arc::clone(&config),
+    });
+    let owning = begin(cluster, &starter, &store, range.clone(), service, &shutdown).await?;
+    pages(service, &starter.hubs);
     let observer = Observer {
-        hubs: hubs.clone(),
+        hubs: Arc::clone(&starter.hubs),
         metrics: Arc::clone(&metrics),
         gateway,
         ready,
-        phases,
+        phases: Arc::clone(&starter.phases),
         live: AtomicUsize::new(0),
     };
     tasks.spawn("observing", observer.run(tasks.token().clone()));
-    info!(shards = range.len(), total, "ws started");
-    let drain = config.drain_timeout;
-    let front = Front::new(config, metrics, service.pages.clone(), hubs, total, clients.clone());
+    info!(shards = range.len(), total, shared = owning.replica.is_some(), "ws started");
+    let (drain, hubs) = (config.drain_timeout, Arc::clone(&starter.hubs));
+    let front =
+        Front::new((*config).clone(), metrics, service.pages.clone(), hubs, replicas, clients.clone());
     clients.spawn("accepting", front::serve(Arc::new(front), listener, tls.map(TlsAcceptor::from)));
-    Ok(Ws { tasks, fatal, shutdown, clients, writer, store, drain, threads: Some(threads) })
+    Ok(Ws { tasks, fatal, shutdown, clients, writer, store, drain, threads: Some(threads), owning })
 }
 
-/// What all shards are started with.
-struct Shared<'a> {
-    phases: &'a Arc<Notify>,
-    config: &'a Config,
-    shards: usize,
+/// With a store, waits for it.
+async fn join(
+    config: &Config,
     total: u32,
-    store: &'a Store,
-    writer: &'a Writer,
-    gateway: &'a Arc<Gateway>,
-    identity: &'a Arc<Identity>,
-    metrics: &'a Arc<Metrics>,
-    tasks: &'a Tasks,
-    fatal: &'a mpsc::Sender<FatalClose>,
+    rest: &holdfast_rest::Client,
+    service: &Service,
+    shutdown: &CancellationToken,
+) -> Result<Option<Member>, WsError> {
+    let Some(settings) = &config.cluster else { return Ok(None) };
+    let joining = fleet::join(config, settings, total, rest, service);
+    shutdown.run_until_cancelled(joining).await.unwrap_or(Err(WsError::Stopped)).map(Some)
 }
 
-impl Shared<'_> {
-    /// Recovers a shard and starts its task. Blocks while it reads what is stored.
-    fn start_shard(&self, shard: u32, runtime: Handle) -> Result<Arc<Hub>, WsError> {
-        let config = self.config;
-        let records = self.store.shard(shard, self.total);
-        let log = log_settings(config, self.shards);
-        let disk_pressure = log.disk_bytes / 2;
-        let settings = self.identity.settings();
-        let recovered = recover(Recovery {
-            settings: &settings,
-            shard: (shard, self.total),
-            store: &records,
-            log,
-            writer: self.writer,
-            state: state_options(config),
-            sessions: SessionLimits { expiry: config.session_expiry, max: config.max_clients_per_shard * 4 },
-        })?;
-        let Recovered { core, session, state_from, stream_began } = recovered;
-        let (hub, commands) = Hub::new((shard, self.total), core, runtime.clone(), Arc::clone(self.phases));
-        let hub = Arc::new(hub);
-        let keeping = Keeping {
-            settings,
-            tick: config.log.batch_interval,
-            checkpoint_age: config.checkpoint_age,
-            memory_age: config.log.memory_age,
-            disk_pressure,
-            state_from,
-            stream_began,
-        };
-        let task = ShardTask {
-            hub: Arc::clone(&hub),
-            commands,
-            session,
-            outbox: Outbox::new(),
-            gateway: Arc::clone(self.gateway),
-            identity: Arc::clone(self.identity),
-            keeper: Keeper::new(records, Arc::clone(self.metrics), &keeping),
-            backoff: reconnect_backoff(),
-            metrics: Arc::clone(self.metrics),
-            tasks: self.tasks.clone(),
-            shutdown: self.tasks.token().clone(),
-            turn: None,
-            pressed: false,
-            unknown_opcode: None,
-        };
-        let fatal = self.fatal.clone();
-        let run = async move {
-            if let Err(error) = task.run().await {
-                // One is enough: the service ends with it.
-                let _ = fatal.try_send(error);
-            }
-        };
-        self.tasks.spawn_on(&runtime, "shard", run.instrument(info_span!("shard", shard)));
-        Ok(hub)
-    }
+/// The broker, if there is to be one, and how long a message to it may be.
+async fn broker(config: &Config, service: &Service) -> Result<Option<(Broker, usize)>, Refusal> {
+    let Some(settings) = &config.broker else { return Ok(None) };
+    Ok(Some((Broker::connect(settings, service).await?, settings.max_message_bytes)))
+}
+
+/// The shards begin: all of `range`, or those that this replica gets.
+async fn begin(
+    member: Option<Member>,
+    starter: &Arc<Starter>,
+    store: &Store,
+    range: Range<u32>,
+    service: &Service,
+    shutdown: &CancellationToken,
+) -> Result<Owning, WsError> {
+    let Some(member) = member else {
+        let records = |shard| Records::local(store.shard(shard, starter.hubs.total()));
+        let running: Result<_, _> = range.map(|shard| starter.start(shard, records(shard))).collect();
+        return Ok(Owning { starter: Arc::clone(starter), running: running?, replica: None });
+    };
+    let metrics = service.metrics.register(fleet::Metrics::new);
+    let stop = CancellationToken::new();
+    let mut replica = Replica::new(member, Arc::clone(starter), store.clone(), metrics, stop.clone());
+    replica.register(shutdown).await?;
+    let task = service.tasks.spawn("replica", replica.run());
+    Ok(Owning { starter: Arc::clone(starter), running: Vec::new(), replica: Some((stop, task)) })
 }
 
 impl Ws {
@@ -255,18 +254,23 @@ impl Ws {
             () = self.shutdown.cancelled() => Ok(()),
             // A task has panicked: the owner says so.
             () = self.tasks.token().cancelled() => Ok(()),
-            Some(fatal) = self.fatal.recv() => Err(WsError::Fatal(fatal)),
+            Some(fatal) = self.fatal.recv() => Err(fatal),
         };
         // One deadline for all: clients may take half of it, shards what the writer doesn't need.
         let deadline = Instant::now() + self.drain;
         let writer_within = WRITER_WITHIN.min(self.drain / 4);
-        for (tasks, until) in
-            [(&self.clients, deadline - self.drain / 2), (&self.tasks, deadline - writer_within)]
-        {
-            if let Err(unfinished) = tasks.finish(until.saturating_duration_since(Instant::now())).await {
-                warn!(%unfinished, "not everything ended in time (ws.drain_timeout)");
+        if let Some((stop, task)) = self.owning.replica.take() {
+            stop.cancel();
+            if tokio::time::timeout(self.drain / 2, task).await.is_err() {
+                warn!("not all shards were handed over in time (ws.drain_timeout)");
             }
         }
+        let until = |at: Instant| at.saturating_duration_since(Instant::now());
+        finish(&self.clients, until(deadline - self.drain / 2)).await;
+        let within = until(deadline - writer_within);
+        let Owning { starter, running, .. } = &self.owning;
+        join_all(running.iter().map(|running| starter.stop(running, within))).await;
+        finish(&self.tasks, until(deadline - writer_within)).await;
         let writer = self.writer.clone();
         let written =
             tokio::task::spawn_blocking(move || writer.flush_and_stop(Instant::now() + writer_within));
@@ -279,6 +283,12 @@ impl Ws {
         let threads = self.threads.take();
         let _ = tokio::task::spawn_blocking(move || drop(threads)).await;
         outcome
+    }
+}
+
+async fn finish(tasks: &Tasks, within: Duration) {
+    if let Err(unfinished) = tasks.finish(within).await {
+        warn!(%unfinished, "not everything ended in time (ws.drain_timeout)");
     }
 }
 
@@ -321,56 +331,32 @@ fn shards(config: &Config, recommended: u32) -> Result<(Range<u32>, u32), WsErro
     Ok((config.shards.start..end, total))
 }
 
-async fn open_store(dir: std::path::PathBuf) -> Result<(Store, Vec<holdfast_cluster::SetAside>), WsError> {
+async fn open_store(dir: std::path::PathBuf) -> Result<Store, WsError> {
     let opened = tokio::task::spawn_blocking(move || {
         // An empty path: nothing is kept.
         let dir: Option<&Path> = (!dir.as_os_str().is_empty()).then_some(&dir);
         Store::open(dir)
     });
-    Ok(opened.await.map_err(std::io::Error::other)??)
-}
-
-/// Each shard's share of the bounds on all logs.
-fn log_settings(config: &Config, shards: usize) -> log::Settings {
-    let shards = u64::try_from(shards.max(1)).unwrap_or(1);
-    log::Settings {
-        memory_bytes: usize::try_from(config.log.memory / shards).unwrap_or(usize::MAX).max(64 * 1024),
-        disk_bytes: (config.log.disk / shards).max(1 << 20),
-        max_age: config.log.age,
-        batch_events: config.log.batch_events as u64,
-        batch_delay: config.log.batch_interval,
+    let (store, set_aside) = opened.await.map_err(std::io::Error::other)??;
+    for set_aside in set_aside {
+        let (path, to) = (set_aside.path.display(), set_aside.to.display());
+        warn!(%path, %to, reason = set_aside.reason, "set aside: a fresh start");
     }
+    Ok(store)
 }
 
-fn state_options(config: &Config) -> holdfast_state::Options {
-    let cache = config.cache;
-    holdfast_state::Options {
-        channels: cache.channels,
-        threads: cache.threads,
-        roles: cache.roles,
-        emojis: cache.emojis,
-        stickers: cache.stickers,
-        members: cache.members,
-        presences: cache.presences,
-        voice_states: cache.voice_states,
-        stage_instances: cache.stage_instances,
-        scheduled_events: cache.scheduled_events,
-        soundboard_sounds: cache.soundboard_sounds,
-        ..holdfast_state::Options::default()
-    }
-}
-
-/// `/shards` and `/shard-count`.
-fn pages(service: &Service, hubs: &[Arc<Hub>]) {
-    let all = hubs.to_vec();
+/// `/shards`, `/shard-count` and `/guilds/{id}`.
+fn pages(service: &Service, hubs: &Arc<Hubs>) {
+    let all = Arc::clone(hubs);
     service.pages.add("/shards", move || {
-        let shards: Vec<_> = all.iter().map(|hub| hub.status()).collect();
+        let shards: Vec<_> = all.all().iter().map(|hub| hub.status()).collect();
         match serde_json::to_string(&shards) {
             Ok(json) => Page::json(json),
             Err(error) => Page::status(500, error.to_string()),
         }
     });
-    let total = hubs.first().map_or(0, |hub| hub.total);
+    guilds::page(&service.pages, hubs);
+    let total = hubs.total();
     service.pages.add("/shard-count", move || Page::text(total.to_string()));
 }
 

@@ -43,9 +43,9 @@ impl Threads {
         Ok(threads)
     }
 
-    /// The runtime for the shard with this index.
-    pub(crate) fn of(&self, index: usize) -> Handle {
-        self.handles[index % self.handles.len()].clone()
+    /// Their runtimes.
+    pub(crate) fn all(&self) -> Vec<Handle> {
+        self.handles.clone()
     }
 }
 

@@ -4,39 +4,55 @@
 //! In: opcode and `d`. Out: a command for the shard, an answer from the state, or the close that Discord
 //! would give. What nobody here knows is passed on.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value, json};
 
-use super::{client::Client, members, query::Refused};
-use crate::shard::Command;
+use super::{Front, members, outgoing::Outgoing, query::Refused, source::Wants};
+use crate::{
+    log::Position,
+    shard::{Command, Hub, MAX_PAYLOAD, Priority},
+};
 
-/// "Sending Events": larger payloads are refused.
-const MAX_PAYLOAD: usize = 4096;
+/// A client that sends a command, and the shard that it is for.
+pub(super) struct Sender<'a> {
+    pub(super) front: &'a Front,
+    pub(super) hub: &'a Hub,
+    pub(super) connection: u64,
+    pub(super) wants: &'a Wants,
+    /// The sequence that an answer of our own carries.
+    pub(super) sequence: Position,
+    /// Where such an answer goes.
+    pub(super) out: &'a mut Outgoing,
+    /// Member requests of the client at this shard: our number and its nonce.
+    pub(super) requests: &'a mut BTreeMap<u64, Option<String>>,
+}
 
 /// Takes one payload.
-pub(super) fn take(client: &mut Client, op: u64, data: Value) -> Result<(), Refused> {
+pub(super) fn take(sender: &mut Sender<'_>, op: u64, data: Value) -> Result<(), Refused> {
     match op {
         2 | 6 => Err(Refused::new(4005, "this connection has identified already")),
         0 | 7 | 9 | 10 | 11 => Err(Refused::new(4001, format!("opcode {op} is Discord's to send"))),
-        3 => presence(client, data),
-        4 => voice(client, &data),
-        8 => members::request(client, object(&data)?),
-        op if client.pump.hub.core().refused_opcodes.contains(&op) => {
+        3 => presence(sender, data),
+        4 => voice(sender, &data),
+        8 => members::request(sender, object(&data)?),
+        op if sender.hub.core().refused_opcodes.contains(&op) => {
             Err(Refused::new(4001, format!("Discord doesn't know opcode {op}")))
         }
-        op => forward(client, false, json!({ "op": op, "d": data }).to_string().into_bytes()),
+        op => forward(sender, Priority::Normal, json!({ "op": op, "d": data }).to_string().into_bytes()),
     }
 }
 
 /// Hands a payload to the shard.
-pub(super) fn forward(client: &mut Client, voice: bool, payload: Vec<u8>) -> Result<(), Refused> {
+pub(super) fn forward(sender: &mut Sender<'_>, priority: Priority, payload: Vec<u8>) -> Result<(), Refused> {
     if payload.len() > MAX_PAYLOAD {
         return Err(Refused::new(4002, format!("a payload is longer than {MAX_PAYLOAD} bytes")));
     }
-    let command = Command { client: client.about.number, voice, payload };
-    if client.pump.hub.command(command) {
+    let command = Command::new(sender.connection, priority, payload);
+    if sender.hub.command(command) {
         return Ok(());
     }
-    client.pump.front.metrics.commands_dropped.inc();
+    sender.front.metrics.commands_dropped.inc();
     Err(Refused::new(4008, "too many commands are waiting to be sent"))
 }
 
@@ -46,10 +62,10 @@ pub(super) fn object(data: &Value) -> Result<&Map<String, Value>, Refused> {
 
 /// Op 3. Discord refuses what isn't whole, and would close our connection for it: libraries that leave
 /// fields out or null get them filled in.
-fn presence(client: &mut Client, data: Value) -> Result<(), Refused> {
+fn presence(sender: &mut Sender<'_>, data: Value) -> Result<(), Refused> {
     let payload = presence_payload(data)?;
-    forward(client, false, payload.clone())?;
-    let mut core = client.pump.hub.core();
+    forward(sender, Priority::Normal, payload.clone())?;
+    let mut core = sender.hub.core();
     core.presence = Some(payload);
     core.record_changed = true;
     Ok(())
@@ -78,7 +94,7 @@ pub(super) fn presence_payload(mut data: Value) -> Result<Vec<u8>, Refused> {
 }
 
 /// Op 4.
-fn voice(client: &mut Client, data: &Value) -> Result<(), Refused> {
+fn voice(sender: &mut Sender<'_>, data: &Value) -> Result<(), Refused> {
     let fields = object(data)?;
     let guild = snowflake(fields, "guild_id")?;
     let connected = fields.get("channel_id").is_some_and(|channel| !channel.is_null());
@@ -91,8 +107,8 @@ fn voice(client: &mut Client, data: &Value) -> Result<(), Refused> {
         }
     }
     let payload = json!({ "op": 4, "d": data }).to_string().into_bytes();
-    forward(client, true, payload.clone())?;
-    let mut core = client.pump.hub.core();
+    forward(sender, Priority::High, payload.clone())?;
+    let mut core = sender.hub.core();
     core.voice.want(guild, connected, &payload);
     core.record_changed = true;
     Ok(())

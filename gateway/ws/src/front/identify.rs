@@ -90,6 +90,9 @@ fn intents(value: Option<&Value>) -> Result<u64, Refused> {
     }
 }
 
+/// More shards than any bot has; as for ours (`ws.shards.total`).
+const MAX_SHARDS: u32 = 1_000_000;
+
 fn shard(value: Option<&Value>) -> Result<Option<[u32; 2]>, Refused> {
     let wrong = || Refused::new(4010, "shard must be [number, count], numbered from 0");
     let Some(value) = value.filter(|value| !value.is_null()) else { return Ok(None) };
@@ -98,7 +101,7 @@ fn shard(value: Option<&Value>) -> Result<Option<[u32; 2]>, Refused> {
     };
     let number = |value: &Value| value.as_u64().and_then(|number| u32::try_from(number).ok());
     let (shard, total) = (number(shard).ok_or_else(wrong)?, number(total).ok_or_else(wrong)?);
-    if shard < total { Ok(Some([shard, total])) } else { Err(wrong()) }
+    if shard < total && total <= MAX_SHARDS { Ok(Some([shard, total])) } else { Err(wrong()) }
 }
 
 #[cfg(test)]
@@ -127,7 +130,15 @@ mod tests {
         assert_eq!(code(json!({"token": "t"})), 4013);
         assert_eq!(code(json!({"token": "t", "intents": -1})), 4013);
         assert_eq!(code(json!({"token": "t", "intents": []})), 4002);
-        for shard in [json!([1, 1]), json!([0]), json!([-1, 2]), json!("0"), json!([0, 0]), json!([0.5, 2])] {
+        for shard in [
+            json!([1, 1]),
+            json!([0]),
+            json!([-1, 2]),
+            json!("0"),
+            json!([0, 0]),
+            json!([0.5, 2]),
+            json!([0, 1_000_001]),
+        ] {
             assert_eq!(code(json!({"token": "t", "intents": 1, "shard": shard})), 4010, "{shard}");
         }
     }

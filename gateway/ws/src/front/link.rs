@@ -4,7 +4,11 @@
 //! In: WebSocket messages. Out: decoded payloads with their opcode, or why the client is to be closed. Owned
 //! by the client's task.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use futures_util::StreamExt;
 use holdfast_discord::{etf, limits::SendBudget};
@@ -47,7 +51,8 @@ pub(crate) enum Ended {
 
 /// The reading half: everything the client sends passes here.
 pub(crate) struct Reading {
-    socket: WebSocketStream<Incoming>,
+    /// Boxed: it is half a kilobyte, and the tasks that hold a link move it about.
+    socket: Box<WebSocketStream<Incoming>>,
     encoding: Encoding,
     payloads: SendBudget,
     pings: SendBudget,
@@ -77,6 +82,8 @@ pub(crate) struct About {
     pub(crate) number: u64,
     /// INVALID_SESSION was sent: the next IDENTIFY is paced.
     pub(crate) invalidated: bool,
+    /// Another replica brings it.
+    pub(crate) spliced: bool,
 }
 
 impl Reading {
@@ -84,7 +91,7 @@ impl Reading {
     pub(crate) fn new(socket: WebSocketStream<Incoming>, encoding: Encoding, limit: usize) -> Self {
         const WINDOW: Duration = Duration::from_secs(60);
         Self {
-            socket,
+            socket: Box::new(socket),
             encoding,
             payloads: SendBudget::new(limit, 0, WINDOW),
             pings: SendBudget::new(MAX_PINGS, 0, WINDOW),
@@ -129,6 +136,23 @@ impl Reading {
 }
 
 impl Writing {
+    /// Writes what is waiting, as much as the socket takes; pending until that is everything. Adds what it has
+    /// written to `turn`.
+    pub(crate) fn poll_out(&mut self, cx: &mut Context<'_>, turn: &mut usize) -> Poll<std::io::Result<()>> {
+        let control = self.control.take();
+        self.out.raw(&control);
+        while !self.out.is_empty() {
+            match ready!(self.writer.poll_write(cx, self.out.rest()))? {
+                0 => return Poll::Ready(Err(std::io::ErrorKind::WriteZero.into())),
+                count => {
+                    self.out.advance(count);
+                    *turn += count;
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
     /// Writes everything that is waiting.
     pub(crate) async fn flush(&mut self) -> std::io::Result<()> {
         self.out.raw(&self.control.take());

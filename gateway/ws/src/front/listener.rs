@@ -19,18 +19,22 @@ use tokio_websockets::{Limits, ServerBuilder};
 use tracing::{debug, warn};
 
 use super::{
-    Front, client,
+    Front, client, direct,
     link::{About, Ended, Link, Reading, Writing},
-    opening,
+    merge,
+    opening::{self, Serving},
     outgoing::{Outgoing, Transport},
     query::{Head, Query, Refused},
     socket::{self, Incoming, Writer},
+    splice,
 };
 
 /// A request's head is a few hundred bytes; browsers' are below this.
 const MAX_HEAD: usize = 8 * 1024;
 /// "Rate Limiting": payloads a minute from a client.
 const PAYLOADS_A_MINUTE: usize = 120;
+/// By how much a client that another replica brings may exceed what others may: a byte of a binary is six as JSON.
+const SPLICE_SLACK: usize = 8;
 /// When the system has no file or memory for a connection, the next is accepted after this.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -71,7 +75,8 @@ async fn connection(
     let within = front.settings.handshake_timeout;
     let upgraded = select! { biased;
         () = front.stopping.cancelled() => return,
-        upgraded = timeout(within, upgrade(&front, tcp, peer, tls)) => upgraded,
+        // Boxed: a connection would be held room for it as long as it lives.
+        upgraded = timeout(within, Box::pin(upgrade(&front, tcp, peer, tls))) => upgraded,
     };
     let link = match upgraded {
         Ok(Some(link)) => link,
@@ -112,17 +117,36 @@ impl Drop for Connected {
 async fn open(front: Arc<Front>, mut link: Link, connected: Connected) {
     let opened = select! { biased;
         () = front.stopping.cancelled() => {
-            link.close(&Refused::new(4000, "restarting")).await;
+            Box::pin(link.close(&Refused::new(4000, "restarting"))).await;
             return;
         }
         opened = opening::open(&front, &mut link) => opened,
     };
     match opened {
-        Ok((hub, opening)) => {
-            let runtime = hub.runtime.clone();
+        Ok((Serving::Other(other), opening)) => {
+            if let Some(link) = Box::pin(splice::run(&front, link, other, &opening)).await {
+                let tasks = front.tasks.clone();
+                tasks.spawn("client without session", reopen(front, link, connected));
+            }
+        }
+        Ok((serving, opening)) => {
+            let Some(runtime) = serving.runtime().cloned() else { return };
             let tasks = front.tasks.clone();
+            let link = Box::new(link);
             tasks.spawn_on(&runtime, "client", async move {
-                if let Some(link) = client::run(Arc::clone(&front), hub, link, opening).await {
+                let over = match serving {
+                    Serving::One(hub) => {
+                        let client = direct::open(&front, &hub, link, opening);
+                        client::run(Arc::clone(&front), client).await
+                    }
+                    // Boxed: it would be held room for in every client's task.
+                    Serving::Several(part) => {
+                        let client = merge::open(&front, part, link, opening);
+                        Box::pin(client::run(Arc::clone(&front), client)).await
+                    }
+                    Serving::Other(_) => None,
+                };
+                if let Some(link) = over {
                     let tasks = front.tasks.clone();
                     tasks.spawn("client without session", reopen(front, link, connected));
                 }
@@ -132,7 +156,7 @@ async fn open(front: Arc<Front>, mut link: Link, connected: Connected) {
         Err(Ended::Refused(refused)) => {
             front.metrics.closed(refused.code);
             debug!(code = refused.code, reason = refused.reason, peer = %link.about.peer, "client refused");
-            link.close(&refused).await;
+            Box::pin(link.close(&refused)).await;
         }
     }
 }
@@ -164,9 +188,18 @@ async fn upgrade(front: &Front, tcp: TcpStream, peer: SocketAddr, tls: Option<Tl
         let _ = respond(&mut writer, &Page::status(404, "The gateway is at /.\n")).await;
         return None;
     }
+    let brought = match head.ticket.as_deref().map(|ticket| splice::admit(front, ticket)).transpose() {
+        Ok(ticket) => ticket.map(|ticket| ticket.peer),
+        Err((status, reason)) => {
+            let _ = respond(&mut writer, &Page::status(status, reason)).await;
+            return None;
+        }
+    };
     incoming.unread(bytes);
     let control = incoming.control();
-    let limits = Limits::default().max_payload_len(Some(front.settings.max_frame_bytes));
+    // The other replica has held its client to the bounds. What was ETF is longer as JSON, and comes in other minutes.
+    let slack = if brought.is_some() { SPLICE_SLACK } else { 1 };
+    let limits = Limits::default().max_payload_len(Some(front.settings.max_frame_bytes * slack));
     let (_request, socket) = ServerBuilder::new().limits(limits).accept(incoming).await.ok()?;
     let (query, refused) = match Query::parse(&head.query) {
         Ok(query) => (query, None),
@@ -175,9 +208,10 @@ async fn upgrade(front: &Front, tcp: TcpStream, peer: SocketAddr, tls: Option<Tl
     let stored =
         front.settings.stored_zlib && peer.ip().is_loopback() && query.transport == Transport::ZlibStream;
     let out = Outgoing::new(query.encoding, query.transport, stored);
-    let reading = Reading::new(socket, query.encoding, PAYLOADS_A_MINUTE);
+    let reading = Reading::new(socket, query.encoding, PAYLOADS_A_MINUTE * slack);
     let number = front.next_connection();
-    let about = About { query, peer, number, invalidated: false };
+    let (peer, spliced) = (brought.unwrap_or(peer), brought.is_some());
+    let about = About { query, peer, number, invalidated: false, spliced };
     let mut link = Link { reading, writing: Writing { writer, out, control }, about };
     if let Some(refused) = refused {
         front.metrics.closed(refused.code);
@@ -212,6 +246,7 @@ async fn answer(front: &Front, writer: &mut Writer, path: Option<&str>) {
 async fn respond(writer: &mut Writer, page: &Page) -> std::io::Result<()> {
     let reason = match page.status {
         200 => "OK",
+        403 => "Forbidden",
         404 => "Not Found",
         426 => "Upgrade Required",
         503 => "Service Unavailable",

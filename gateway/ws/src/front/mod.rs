@@ -2,20 +2,27 @@
 //! The WebSocket front: clients that take us for Discord's gateway.
 //!
 //! A client's way: [`listener`] accepts and upgrades, [`opening`] reads IDENTIFY or RESUME, [`client`] is its
-//! task at its shard, [`pump`] writes what its [`source`] has next, [`commands`] takes what it sends.
+//! task, [`pump`] writes what its [`source`] has next, [`commands`] takes what it sends. A client whose shard count
+//! is ours is a [`direct`] one, at one shard; for others there is [`merge`]. One whose shard another replica runs is
+//! spliced to that one's front: [`splice`].
 
 mod client;
 mod commands;
+mod direct;
 mod identify;
 mod link;
 mod listener;
 mod members;
+mod merge;
 mod opening;
 mod outgoing;
+mod outlet;
 mod pump;
 mod query;
+mod seat;
 mod socket;
 mod source;
+mod splice;
 
 use std::sync::{
     Arc,
@@ -28,13 +35,19 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 pub(crate) use listener::serve;
+pub(crate) use splice::Replicas;
 
-use self::query::Refused;
+use self::{
+    merge::{Part, Sessions},
+    opening::{Opening, Serving},
+    query::Refused,
+};
 use crate::{
+    fleet::Hubs,
     log::Position,
     metrics::Metrics,
     settings::{CatchUpFrom, Config},
-    shard::{Begun, Command, Core, Hub, Identified, shard_of_session, unix_ms},
+    shard::{Begun, Command, Core, Hub, Identified, Priority, SessionLimits, shard_of_session, unix_ms},
 };
 
 /// What all clients' tasks share.
@@ -43,13 +56,15 @@ pub(crate) struct Front {
     pub(crate) metrics: Arc<Metrics>,
     /// Pages that the listener answers plain HTTP requests with.
     pub(crate) pages: Pages,
-    /// Our shards, from the first on.
-    pub(crate) hubs: Vec<Arc<Hub>>,
-    /// Number of all shards of the bot.
-    pub(crate) total: u32,
+    /// The shards that run here.
+    pub(crate) hubs: Arc<Hubs>,
+    /// Where other shards run; none without a store that replicas share.
+    pub(crate) replicas: Option<Replicas>,
     /// Ends all clients.
     pub(crate) stopping: CancellationToken,
     pub(crate) tasks: Tasks,
+    /// Sessions of clients with another shard count.
+    merged: Sessions,
     catch_up: CatchUp,
     connections: AtomicU64,
     /// Bits that clients asked for and our shards don't have, each warned about once.
@@ -70,21 +85,25 @@ impl Front {
         settings: Config,
         metrics: Arc<Metrics>,
         pages: Pages,
-        hubs: Vec<Arc<Hub>>,
-        total: u32,
+        hubs: Arc<Hubs>,
+        replicas: Option<Replicas>,
         tasks: Tasks,
     ) -> Self {
         let mut catch_up = [false; 256];
         for kind in &settings.catch_up {
             catch_up[usize::from(*kind as u8)] = true;
         }
+        // As many as the shards keep for clients of our count.
+        let max = settings.max_clients_per_shard.saturating_mul(4 * hubs.total() as usize);
+        let merged = Sessions::new(SessionLimits { expiry: settings.session_expiry, max });
         Self {
             stopping: tasks.token().clone(),
+            merged,
             settings,
             metrics,
             pages,
             hubs,
-            total,
+            replicas,
             tasks,
             catch_up: CatchUp(catch_up),
             connections: AtomicU64::new(1),
@@ -102,38 +121,80 @@ impl Front {
         !self.settings.validate_token || *token == self.settings.discord.token
     }
 
-    /// The shard that a client identifies for.
-    fn hub_of(&self, shard: Option<[u32; 2]>) -> Result<Arc<Hub>, Refused> {
-        let [shard, total] = shard.unwrap_or([0, 1]);
-        if total != self.total {
-            let (last, own) = (self.total.saturating_sub(1), self.total);
-            let reason = format!("the bot has {own} shards here: identify with [0 to {last}, {own}]");
-            return Err(Refused::new(4010, reason));
+    /// Whether a client's shard count is ours.
+    fn is_ours(&self, shard: Option<[u32; 2]>) -> bool {
+        shard.unwrap_or([0, 1])[1] == self.hubs.total()
+    }
+
+    /// What serves a client that identifies for this shard.
+    fn serving(&self, shard: Option<[u32; 2]>) -> Result<Serving, Refused> {
+        let [shard, count] = shard.unwrap_or([0, 1]);
+        if count == self.hubs.total() {
+            return self.hub_with_room(shard).map(Serving::One);
         }
-        let hub = self.hubs.iter().find(|hub| hub.shard == shard);
-        let hub = hub.ok_or_else(|| Refused::new(4010, format!("shard {shard} is not held here")))?;
+        Part::of([shard, count], self.hubs.total(), |shard| self.hub_with_room(shard)).map(Serving::Several)
+    }
+
+    /// The shard, if it runs here and isn't about to leave.
+    fn held(&self, shard: u32) -> Option<Arc<Hub>> {
+        self.hubs.get(shard).filter(|hub| !hub.leaving.is_cancelled())
+    }
+
+    /// The shard that a client needs, if that isn't here but may be at another replica: the lowest of them.
+    fn elsewhere(&self, opening: &Opening) -> Option<u32> {
+        let total = self.hubs.total();
+        match opening {
+            Opening::Identify(identify) => {
+                let [shard, count] = identify.shard.unwrap_or([0, 1]);
+                let mut needed = merge::shards([shard, count], total);
+                needed.find(|shard| self.held(*shard).is_none())
+            }
+            Opening::Resume(resume) => {
+                match shard_of_session(&resume.session_id).filter(|shard| *shard < total) {
+                    Some(shard) => self.held(shard).is_none().then_some(shard),
+                    // Any shard can tell that it doesn't know the session.
+                    None => self.hubs.all().is_empty().then_some(0),
+                }
+            }
+        }
+    }
+
+    /// One of our shards, for one more client.
+    fn hub_with_room(&self, shard: u32) -> Result<Arc<Hub>, Refused> {
+        let hub = self.hubs.get(shard);
+        let hub = hub.ok_or_else(|| {
+            Refused::new(4010, format!("shard {shard} of {} is not held here", self.hubs.total()))
+        })?;
         if hub.core().sessions.count().0 >= self.settings.max_clients_per_shard {
-            return Err(Refused::new(
-                4008,
-                "this shard has as many clients as it may (max_clients_per_shard)",
-            ));
+            let reason = format!("shard {shard} has as many clients as it may (max_clients_per_shard)");
+            return Err(Refused::new(4008, reason));
         }
-        Ok(Arc::clone(hub))
+        Ok(hub)
     }
 
-    /// The shard to which a session id of ours belongs.
-    fn hub_of_session(&self, id: &str) -> Option<Arc<Hub>> {
-        let shard = shard_of_session(id)?;
-        self.hubs.iter().find(|hub| hub.shard == shard).cloned()
-    }
-
-    fn any_hub(&self) -> Option<Arc<Hub>> {
-        self.hubs.first().cloned()
+    /// What serves the session with this id. None: there are no shards.
+    fn serving_session(&self, id: &str) -> Option<Serving> {
+        let here = |hub: &Arc<Hub>| self.hubs.get(hub.shard).is_some_and(|held| Arc::ptr_eq(hub, &held));
+        if let Some(part) = self.merged.part(id).filter(|part| part.hubs().iter().all(here)) {
+            return Some(Serving::Several(part));
+        }
+        let shard = shard_of_session(id);
+        let hub = shard.and_then(|shard| self.hubs.get(shard));
+        // The session of an earlier process, or of another, as its lowest shard has it.
+        let spread = hub.as_ref().and_then(|hub| {
+            let core = hub.core();
+            core.sessions.part_of(id)?.1.spread.as_ref().map(|spread| spread.shard)
+        });
+        let hub_of = |shard| self.hub_with_room(shard);
+        if let Some(Ok(part)) = spread.map(|shard| Part::of(shard, self.hubs.total(), hub_of)) {
+            return Some(Serving::Several(part));
+        }
+        // Any shard can tell that it doesn't know the session.
+        hub.or_else(|| self.hubs.all().into_iter().next()).map(Serving::One)
     }
 
     /// Begins a client's session at a snapshot's position.
     fn begin(&self, core: &mut Core, client: Identified, at: Position) -> Begun {
-        self.metrics.client_identifies.inc();
         let confirmed = self.settings.catch_up_from == CatchUpFrom::Confirmed;
         let (epoch, now_ms) = (core.epoch, unix_ms());
         core.sessions.identify(client, at, epoch, confirmed, now_ms)
@@ -150,7 +211,7 @@ impl Front {
                     events.push(("VOICE_SERVER_UPDATE", server.clone()));
                 }
                 (_, None, Some(payload)) => {
-                    hub.command(Command { client: 0, voice: true, payload: payload.clone() });
+                    hub.command(Command::new(0, Priority::High, payload.clone()));
                 }
                 _ => {}
             }

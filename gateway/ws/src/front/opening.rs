@@ -6,16 +6,39 @@
 use std::{sync::Arc, time::Duration};
 
 use holdfast_service::Secret;
-use serde_json::json;
-use tokio::time::timeout;
+use serde_json::{Value, json};
+use tokio::{runtime::Handle, time::timeout};
 
 use super::{
     Front,
     identify::{Identify, Resume},
     link::{Ended, Link, Payload},
+    merge::Part,
     query::Refused,
+    splice::{self, Splice},
 };
 use crate::shard::Hub;
+
+/// What of us serves a client.
+pub(crate) enum Serving {
+    /// The shard of its number: our counts are equal.
+    One(Arc<Hub>),
+    /// All our shards that hold its guilds.
+    Several(Part),
+    /// Another replica.
+    Other(Box<Splice>),
+}
+
+impl Serving {
+    /// The runtime of the client's task.
+    pub(crate) fn runtime(&self) -> Option<&Handle> {
+        match self {
+            Self::One(hub) => Some(&hub.runtime),
+            Self::Several(part) => part.runtime(),
+            Self::Other(_) => None,
+        }
+    }
+}
 
 /// What a client has opened with.
 pub(crate) enum Opening {
@@ -27,20 +50,24 @@ pub(crate) enum Opening {
 /// client in a loop doesn't spin.
 const PACE: Duration = Duration::from_secs(1);
 
-/// HELLO, as its own write: some libraries lose what comes in one segment with the upgrade's response.
+/// HELLO, as its own write: some libraries lose what comes in one segment with the upgrade's response. A client that
+/// another replica brings has had it there.
 pub(crate) async fn hello(front: &Front, link: &mut Link) -> std::io::Result<()> {
     let interval = front.settings.heartbeat_interval.as_millis();
     let interval = u64::try_from(interval).unwrap_or(u64::MAX);
     link.writing.flush().await?;
+    if link.about.spliced {
+        return Ok(());
+    }
     let hello =
         json!({ "t": null, "s": null, "op": 10, "d": { "heartbeat_interval": interval, "_trace": [] } });
     link.writing.send(hello.to_string().as_bytes()).await
 }
 
-/// Reads until the client identifies or resumes, and finds its shard.
-pub(crate) async fn open(front: &Front, link: &mut Link) -> Result<(Arc<Hub>, Opening), Ended> {
+/// Reads until the client identifies or resumes, and finds what serves it.
+pub(crate) async fn open(front: &Front, link: &mut Link) -> Result<(Serving, Opening), Ended> {
     let within = front.settings.identify_timeout;
-    let opening = timeout(within, read(link)).await.unwrap_or_else(|_| {
+    let (opening, data) = timeout(within, read(link)).await.unwrap_or_else(|_| {
         let reason = format!("no IDENTIFY or RESUME within {} s", within.as_secs());
         Err(Ended::Refused(Refused::new(4009, reason)))
     })?;
@@ -56,18 +83,38 @@ pub(crate) async fn open(front: &Front, link: &mut Link) -> Result<(Arc<Hub>, Op
         link.about.invalidated = false;
         tokio::time::sleep(PACE.mul_f64(fastrand::f64() / 2.0 + 0.5)).await;
     }
-    let hub = match &opening {
-        Opening::Identify(identify) => front.hub_of(identify.shard).map_err(Ended::Refused)?,
-        Opening::Resume(resume) => match front.hub_of_session(&resume.session_id) {
-            Some(hub) => hub,
-            // Any shard can tell that it doesn't know the session.
-            None => front.any_hub().ok_or(Ended::Gone(None))?,
-        },
+    if let Some(splice) = other(front, link, &opening, data).await.map_err(Ended::Refused)? {
+        return Ok((Serving::Other(Box::new(splice)), opening));
+    }
+    let serving = match &opening {
+        Opening::Identify(identify) => front.serving(identify.shard).map_err(Ended::Refused)?,
+        Opening::Resume(resume) => front.serving_session(&resume.session_id).ok_or(Ended::Gone(None))?,
     };
-    Ok((hub, opening))
+    Ok((serving, opening))
 }
 
-async fn read(link: &mut Link) -> Result<Opening, Ended> {
+/// The way to the replica that runs the client's shard, if we don't.
+async fn other(
+    front: &Front,
+    link: &Link,
+    opening: &Opening,
+    data: Value,
+) -> Result<Option<Splice>, Refused> {
+    let Some(replicas) = &front.replicas else { return Ok(None) };
+    let Some(shard) = front.elsewhere(opening) else { return Ok(None) };
+    if !link.about.spliced {
+        return splice::reach(front, replicas, shard, &link.about, (opening, data)).await;
+    }
+    match opening {
+        // Refused as it is where there is one process only.
+        Opening::Identify(identify) if !front.is_ours(identify.shard) => Ok(None),
+        // It has left since the ticket was taken. The client comes again, and is brought to where it is then.
+        _ => Err(Refused::new(4000, format!("shard {shard} has moved: come again"))),
+    }
+}
+
+/// What the client opens with, and the same as it came.
+async fn read(link: &mut Link) -> Result<(Opening, Value), Ended> {
     loop {
         let Payload { op, data } = link.reading.next().await?;
         match op {
@@ -75,8 +122,14 @@ async fn read(link: &mut Link) -> Result<Opening, Ended> {
                 let ack = link.writing.send(br#"{"t":null,"s":null,"op":11,"d":null}"#).await;
                 ack.map_err(|_| Ended::Gone(None))?;
             }
-            2 => return Identify::parse(&data).map(Opening::Identify).map_err(Ended::Refused),
-            6 => return Resume::parse(&data).map(Opening::Resume).map_err(Ended::Refused),
+            2 => {
+                let identify = Identify::parse(&data).map_err(Ended::Refused)?;
+                return Ok((Opening::Identify(identify), data));
+            }
+            6 => {
+                let resume = Resume::parse(&data).map_err(Ended::Refused)?;
+                return Ok((Opening::Resume(resume), data));
+            }
             op => return Err(Ended::Refused(before_identify(op))),
         }
     }

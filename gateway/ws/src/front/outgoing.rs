@@ -35,8 +35,8 @@ const ZLIB_LEVEL: u32 = 1;
 /// As cheap as zlib's level 1, and smaller.
 const ZSTD_LEVEL: i32 = -1;
 
-/// A buffer larger than this is given back once it is written: a thousand idle clients keep 16 MiB at most.
-const KEEP: usize = 16 * 1024;
+/// A buffer larger than this is given back once it is written: idle clients are many.
+const KEEP: usize = 2 * 1024;
 
 /// Frames on their way to one client.
 pub(crate) struct Outgoing {
@@ -132,10 +132,10 @@ impl Outgoing {
         if self.written >= self.bytes.len() {
             self.written = 0;
             self.bytes.clear();
-            if self.bytes.capacity() > KEEP {
-                self.bytes = Vec::new();
-                self.scratch = Vec::new();
-                self.term = Vec::new();
+            for buffer in [&mut self.bytes, &mut self.scratch, &mut self.term] {
+                if buffer.capacity() > KEEP {
+                    *buffer = Vec::new();
+                }
             }
         }
     }

@@ -20,15 +20,15 @@ use super::{
 };
 use crate::{
     log::{DiskRead, Position, Read, Run},
-    shard::{Core, Hub, Identified, Phase},
+    shard::{Core, Hub, Identified},
 };
 
 /// Payloads that are encoded before they are written, and bytes that are written before others on the same
 /// thread get their turn.
-const BATCH_BYTES: usize = 64 * 1024;
-const TURN_BYTES: usize = 512 * 1024;
+pub(super) const BATCH_BYTES: usize = 64 * 1024;
+pub(super) const TURN_BYTES: usize = 512 * 1024;
 /// An entry that is passed over counts as so many bytes: 8,192 of them are a turn.
-const LOOKED_AT: usize = 64;
+pub(super) const LOOKED_AT: usize = 64;
 
 /// Why the pump stopped.
 pub(crate) enum Stopped {
@@ -80,6 +80,8 @@ pub(crate) struct Pump {
     /// Resumes that the shard had seen when we last looked whether the session is still ours.
     pub(crate) resumes: u64,
     pub(crate) disk: Option<FromDisk>,
+    /// Why it stopped, when the shard's task ran it: for the client's.
+    pub(crate) stopped: Option<Stopped>,
 }
 
 impl Pump {
@@ -91,21 +93,19 @@ impl Pump {
         }
     }
 
+    /// Whether the shard's task may run it: what follows are frames as they lie in the log.
+    pub(crate) fn writes_at_once(&self) -> bool {
+        matches!(self.source, Source::Live) && self.writing.out.is_direct() && self.disk.is_none()
+    }
+
     /// Writes until nothing is left or the socket takes no more.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Stopped> {
         let mut turn = 0;
         loop {
-            let control = self.writing.control.take();
-            self.writing.out.raw(&control);
-            while !self.writing.out.is_empty() {
-                match self.writing.writer.poll_write(cx, self.writing.out.rest()) {
-                    Poll::Pending => return Poll::Pending,
-                    Poll::Ready(Ok(count)) if count > 0 => {
-                        self.writing.out.advance(count);
-                        turn += count;
-                    }
-                    Poll::Ready(_) => return Poll::Ready(Stopped::Gone),
-                }
+            match self.writing.poll_out(cx, &mut turn) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => return Poll::Ready(Stopped::Gone),
             }
             self.written = self.cursor;
             // A guild costs as much as a hundred messages: one a turn, or a shard waits for all its clients' guilds.
@@ -141,8 +141,8 @@ impl Pump {
                 self.ahead(sequence)
             }
             Source::Replay { until } if self.cursor >= *until => {
-                let until = *until;
-                dispatch(&mut self.writing.out, "RESUMED", until, br#"{"_trace":[]}"#);
+                // Not `until`: a client within its catch-up may be ahead of the log that a crash has left.
+                dispatch(&mut self.writing.out, "RESUMED", self.cursor, br#"{"_trace":[]}"#);
                 self.source = Source::Live;
                 Refill::Filled
             }
@@ -165,6 +165,7 @@ impl Pump {
         self.view.own_user = at.ready.user;
         let mut further = self.front.voice_again(&self.hub, &core);
         let connection = client.connection;
+        self.front.metrics.client_identifies.inc();
         let begun = self.front.begin(&mut core, client, at.position);
         if let (Some(since), Some(gap)) = (begun.since, core.gap)
             && since <= gap.from
@@ -237,11 +238,11 @@ impl Pump {
             self.source = Source::Replay { until: last };
             return Refill::Filled;
         }
-        match *self.hub.phase().borrow() {
-            // Upstream's replay is over and has not brought it: the client has what we never had.
-            Phase::Live | Phase::Stopped => Refill::Stop(Stopped::Invalid),
-            _ => Refill::Idle,
+        if self.hub.is_replaying() {
+            return Refill::Idle;
         }
+        // Upstream's replay is over and has not brought it: the client has what we never had.
+        Refill::Stop(Stopped::Invalid)
     }
 
     fn events(&mut self, cx: &mut Context<'_>, until: Position) -> Refill {

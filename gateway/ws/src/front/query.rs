@@ -3,7 +3,10 @@
 //!
 //! In: bytes. Out: a [`Head`]; a [`Query`], or the close code that Discord would give. Pure.
 
-use super::outgoing::{Encoding, Transport};
+use super::{
+    outgoing::{Encoding, Transport},
+    splice,
+};
 
 /// The first line of a request, and whether it wants a WebSocket.
 #[derive(Debug, PartialEq, Eq)]
@@ -11,6 +14,8 @@ pub(crate) struct Head {
     pub(crate) path: String,
     pub(crate) query: String,
     pub(crate) websocket: bool,
+    /// A ticket of another replica's.
+    pub(crate) ticket: Option<String>,
 }
 
 /// What a connection's query asks for ("Connecting", gateway URL query string parameters).
@@ -45,12 +50,15 @@ impl Head {
         let mut lines = head.split("\r\n");
         let target = lines.next()?.strip_prefix("GET ")?.split(' ').next()?;
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        let upgrade = |line: &str| {
-            line.split_once(':').is_some_and(|(name, value)| {
-                name.trim().eq_ignore_ascii_case("upgrade") && value.trim().eq_ignore_ascii_case("websocket")
-            })
-        };
-        Some(Self { path: path.into(), query: query.into(), websocket: lines.any(upgrade) })
+        let mut head = Self { path: path.into(), query: query.into(), websocket: false, ticket: None };
+        for (name, value) in lines.filter_map(|line| line.split_once(':')) {
+            let (name, value) = (name.trim(), value.trim());
+            head.websocket |= name.eq_ignore_ascii_case("upgrade") && value.eq_ignore_ascii_case("websocket");
+            if name.eq_ignore_ascii_case(splice::HEADER) {
+                head.ticket = Some(value.to_owned());
+            }
+        }
+        Some(head)
     }
 }
 
@@ -94,9 +102,12 @@ mod tests {
     #[test]
     fn a_head_tells_path_query_and_upgrade() {
         let head = Head::parse(b"GET /?v=10 HTTP/1.1\r\nHost: x\r\nUPGRADE: WebSocket\r\n\r\n").unwrap();
-        assert_eq!(head, Head { path: "/".into(), query: "v=10".into(), websocket: true });
+        let plain = Head { path: "/".into(), query: "v=10".into(), websocket: true, ticket: None };
+        assert_eq!(head, plain);
+        let head = b"GET /?v=10 HTTP/1.1\r\nUpgrade: websocket\r\nHoldfast-Splice: 3/16 x\r\n\r\n";
+        assert_eq!(Head::parse(head), Some(Head { ticket: Some("3/16 x".into()), ..plain }));
         let head = Head::parse(b"GET /metrics HTTP/1.1\r\n\r\n").unwrap();
-        assert_eq!(head, Head { path: "/metrics".into(), query: String::new(), websocket: false });
+        assert_eq!((head.path.as_str(), head.query.as_str(), head.websocket), ("/metrics", "", false));
         assert_eq!(Head::parse(b"POST / HTTP/1.1\r\n\r\n"), None);
         assert_eq!(Head::parse(b"\xff\r\n\r\n"), None);
     }

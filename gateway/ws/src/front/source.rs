@@ -66,7 +66,7 @@ impl Wants {
             // With GUILDS alone only the bot's own joining and leaving ("Caveats").
             return own_thread(&payload(), self.own_user);
         }
-        if meta.needs == 0 || meta.needs & self.intents != 0 {
+        if meta.needs == 0 || u64::from(meta.needs) & self.intents != 0 {
             return true;
         }
         // The own member's updates need no intent ("Guild Member Update").

@@ -3,6 +3,7 @@
 //! In: a run of the ring. Out: the same, shared by the log (for its readers) and the writer's queue.
 
 use std::mem::size_of;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::StreamId;
 use super::entry::{Meta, OwnedRun, Position, Run};
@@ -21,16 +22,23 @@ pub(super) struct Batch {
 
 impl Batch {
     /// Copies the start of a run: whole entries up to `max_bytes`, at least one.
-    pub(super) fn copy(run: &Run<'_>, max_bytes: usize, attempt: u64, sequence: Option<u64>) -> Batch {
+    pub(super) fn copy(
+        run: &Run<'_>,
+        max_bytes: usize,
+        attempt: u64,
+        sequence: Option<u64>,
+        spares: &Spares,
+    ) -> Batch {
         let mut bytes = 0;
         let fitting = run.metas.iter().take_while(|meta| {
             bytes += meta.len as usize;
             bytes <= max_bytes
         });
         let count = fitting.count().max(1).min(run.metas.len());
-        let mut copy = OwnedRun::empty(run.stream);
+        let len = run.frames(0..count).len();
+        let mut copy = spares.take(run.stream, len);
         copy.metas.reserve_exact(count);
-        copy.bytes.reserve_exact(run.frames(0..count).len());
+        copy.bytes.reserve_exact(len);
         copy.extend(run, 0..count);
         let first = copy.metas.first().map_or(0, |meta| meta.position);
         let newest = copy.metas.iter().rev().find_map(|meta| meta.sequence);
@@ -50,5 +58,42 @@ impl Batch {
     /// Bytes in memory.
     pub(super) fn cost(&self) -> usize {
         self.run.bytes.capacity() + self.run.metas.capacity() * size_of::<Meta>()
+    }
+}
+
+/// Buffers of batches that have arrived, for the next ones of any shard: at a high rate a fresh one would cost more
+/// in page faults than the copy into it.
+#[derive(Debug, Default)]
+pub(super) struct Spares(Mutex<Vec<OwnedRun>>);
+
+impl Spares {
+    /// At most so many wait: 2 MiB.
+    const MAX: usize = 8;
+    /// Smaller ones are the allocator's: they come from pages that are in use anyway.
+    const MIN_BYTES: usize = 32 << 10;
+    /// Larger ones held one large entry.
+    const MAX_BYTES: usize = 256 << 10;
+
+    fn take(&self, stream: StreamId, len: usize) -> OwnedRun {
+        let spare = if len < Self::MIN_BYTES { None } else { self.list().pop() };
+        spare.map_or_else(|| OwnedRun::empty(stream), |spare| OwnedRun { stream, ..spare })
+    }
+
+    /// Keeps the batch's buffers, if they are worth it and nobody reads them any more.
+    pub(super) fn keep(&self, batch: Arc<Batch>) {
+        let Some(Batch { mut run, .. }) = Arc::into_inner(batch) else { return };
+        if !(Self::MIN_BYTES..=Self::MAX_BYTES).contains(&run.bytes.capacity()) {
+            return;
+        }
+        run.metas.clear();
+        run.bytes.clear();
+        let mut list = self.list();
+        if list.len() < Self::MAX {
+            list.push(run);
+        }
+    }
+
+    fn list(&self) -> std::sync::MutexGuard<'_, Vec<OwnedRun>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

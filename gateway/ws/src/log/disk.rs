@@ -96,6 +96,11 @@ impl Disk {
         self.bytes.load(Ordering::Acquire)
     }
 
+    /// See [`Index::bytes_after`].
+    pub(super) fn bytes_after(&self, position: Position) -> u64 {
+        self.lock().bytes_after(position)
+    }
+
     pub(super) fn damaged(&self) -> u64 {
         self.damaged.load(Ordering::Relaxed)
     }

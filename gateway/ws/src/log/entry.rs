@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use holdfast_discord::EventKind;
+use holdfast_discord::{EventKind, Intents};
 
 use super::{DiskRead, StreamId};
 
@@ -32,6 +32,8 @@ pub struct Entry<'a> {
     pub payload: &'a [u8],
     /// Where the value of `s` stands in the payload: digits or `null`. They are replaced by the position.
     pub sequence_range: Range<usize>,
+    /// Where the value of `d` stands in the payload; empty without one.
+    pub data: Range<usize>,
 }
 
 /// What is known of an entry without looking into its payload.
@@ -48,13 +50,17 @@ pub struct Meta {
     /// When it came in, milliseconds of Unix time.
     pub received_ms: u64,
     /// Bits of the intents of which a reader needs any one; 0: everybody gets it.
-    pub needs: u64,
+    pub needs: u32,
     /// Where the frame begins in the run's bytes.
     pub offset: u32,
     /// Length of the frame: its header and its payload.
     pub len: u32,
     /// Where the digits of `s` begin in the payload (not in the frame).
     pub digits_at: u32,
+    /// Where the value of `d` begins in the payload.
+    pub data_at: u32,
+    /// Bytes behind the value of `d`; Discord's payloads have one. 0: nobody knows, for what was read from disk.
+    pub data_tail: u8,
     /// Which event.
     pub kind: EventKind,
     /// Length of the frame's header: 2, 4 or 10; the payload begins after it.
@@ -72,6 +78,21 @@ pub struct Run<'a> {
     pub metas: &'a [Meta],
     /// The bytes into which [`Meta::offset`] points; may hold more than this run's frames.
     pub bytes: &'a [u8],
+}
+
+impl Meta {
+    /// The value of `d` in the entry's payload. None: the payload has to be scanned.
+    #[must_use]
+    pub fn data<'a>(&self, payload: &'a [u8]) -> Option<&'a [u8]> {
+        let end =
+            payload.len().checked_sub(usize::from(self.data_tail)).filter(|end| *end < payload.len())?;
+        payload.get(self.data_at as usize..end)
+    }
+
+    /// Bits of the intents that an event needs; see [`Meta::needs`]. Discord's fit: there are 26.
+    pub(super) fn needs(kind: EventKind, guild: u64) -> u32 {
+        u32::try_from(Intents::needs(kind, guild != 0).bits()).unwrap_or(u32::MAX)
+    }
 }
 
 impl<'a> Run<'a> {

@@ -3,7 +3,7 @@
 //! Every header and every batch's body carries a CRC-32, so that a torn or damaged one is told from a whole one.
 //! A change of the form gets a new [`VERSION`] and an arm in [`segment_header`]; the version before stays readable.
 
-use holdfast_discord::{EventKind, Intents};
+use holdfast_discord::EventKind;
 
 use super::StreamId;
 use super::batch::Batch;
@@ -177,10 +177,12 @@ fn read_meta(position: Position, offset: u32, bytes: &[u8]) -> Meta {
         guild,
         audience: u64_at(bytes, 16),
         received_ms: u64_at(bytes, 24),
-        needs: Intents::needs(kind, guild != 0).bits(),
+        needs: Meta::needs(kind, guild),
         offset,
         len: u32_at(bytes, 32),
         digits_at: u32_at(bytes, 36),
+        data_at: 0,
+        data_tail: 0,
         kind,
         payload_at: bytes[41],
         digits: bytes[42],

@@ -116,6 +116,7 @@ impl Handover {
         while let Some(batch) = self.in_flight.pop_front_if(|batch| batch.last() <= stored) {
             self.in_flight_bytes -= batch.cost();
             self.stored_sequence = (batch.run.stream, batch.last_sequence);
+            self.queue.spares.keep(batch);
         }
         self.in_flight_bytes
     }
@@ -172,7 +173,8 @@ impl Handover {
             let newest = self.in_flight.back().map_or(self.stored_sequence.0, |batch| batch.run.stream);
             let sequence = if newest == run.stream { self.handed_sequence } else { None };
             self.stream_unsaved &= run.stream != stream;
-            return Some(Batch::copy(&run, self.disk.settings.batch_bytes(), self.attempt, sequence));
+            let max_bytes = self.disk.settings.batch_bytes();
+            return Some(Batch::copy(&run, max_bytes, self.attempt, sequence, &self.queue.spares));
         }
         if self.stream_unsaved {
             self.stream_unsaved = false;

@@ -157,6 +157,12 @@ impl Index {
         self.segments.iter().map(|segment| segment.bytes).sum()
     }
 
+    /// Bytes above a position; of the segment that it stands in, by its share of the entries.
+    pub(super) fn bytes_after(&self, position: Position) -> u64 {
+        let above = self.segments.iter().rev().take_while(|segment| segment.last > position);
+        above.map(|segment| segment.bytes_after(position)).sum()
+    }
+
     fn segment_of(&self, position: Position) -> Option<&Segment> {
         let at = self.segments.partition_point(|segment| segment.first <= position).checked_sub(1)?;
         self.segments.get(at).filter(|segment| position <= segment.last)
@@ -169,6 +175,15 @@ impl Index {
 }
 
 impl Segment {
+    /// See [`Index::bytes_after`]; the position is below the last.
+    fn bytes_after(&self, position: Position) -> u64 {
+        if position < self.first {
+            return self.bytes;
+        }
+        let (all, above) = (self.last - self.first + 1, self.last - position);
+        self.bytes / all * above
+    }
+
     fn has_any(&self) -> bool {
         self.last >= self.first
     }

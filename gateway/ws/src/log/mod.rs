@@ -24,8 +24,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use holdfast_discord::Intents;
-
 pub use disk::DiskRead;
 pub use entry::{Entry, FIRST, Gap, Meta, OwnedRun, Position, Read, Run};
 pub use handover::Flush;
@@ -112,17 +110,22 @@ impl Log {
         if !self.ring.fits(frame_len) {
             self.make_room(frame_len);
         }
-        let needs = Intents::needs(entry.kind, entry.guild != 0).bits();
+        // What stands behind `s` moves with the length of its digits.
+        let before = entry.data.start < range.end;
+        let data_at = if before { entry.data.start } else { entry.data.start - range.len() + digits.len() };
+        let tail = if entry.data.is_empty() { 0 } else { entry.payload.len() - entry.data.end };
         let meta = Meta {
             position,
             sequence: entry.sequence,
             guild: entry.guild,
             audience: entry.audience,
             received_ms: entry.received_ms,
-            needs,
+            needs: Meta::needs(entry.kind, entry.guild),
             offset: 0,
             len: entry::offset(frame_len),
             digits_at: entry::offset(range.start),
+            data_at: entry::offset(data_at),
+            data_tail: if before { 0 } else { u8::try_from(tail).unwrap_or(0) },
             kind: entry.kind,
             payload_at: header_len as u8,
             digits: digits.len() as u8,
@@ -298,6 +301,24 @@ impl Log {
     #[must_use]
     pub fn disk_bytes(&self) -> u64 {
         self.handover.as_ref().map_or(0, Handover::disk_bytes)
+    }
+
+    /// Bytes of what is above a position, on disk or not there yet: what a reader that stands there has before it.
+    /// Within a segment the bytes are taken to be spread evenly.
+    #[must_use]
+    pub fn bytes_after(&self, position: Position) -> u64 {
+        let on_disk = self.handover.as_ref().map_or(0, |handover| handover.disk().bytes_after(position));
+        let from = if self.handover.is_some() { position.max(self.stored()) } else { position };
+        on_disk + self.ring.bytes_after(from)
+    }
+
+    /// Bytes beyond which the oldest entries go: the bound on disk, or of a log without a disk the one on memory.
+    #[must_use]
+    pub fn bound(&self) -> u64 {
+        match &self.handover {
+            Some(_) => self.settings.disk_bytes,
+            None => self.settings.memory_bytes as u64,
+        }
     }
 
     /// All numbers that metrics show.

@@ -36,6 +36,13 @@ impl Block {
         self.metas.last().map_or(0, |meta| meta.position)
     }
 
+    /// Bytes of the frames above a position that is below the last.
+    fn bytes_after(&self, position: Position) -> u64 {
+        let index = usize::try_from((position + 1).saturating_sub(self.first())).unwrap_or(usize::MAX);
+        let begins = self.metas.get(index).map_or(self.bytes.len(), |meta| meta.offset as usize);
+        (self.bytes.len() - begins) as u64
+    }
+
     fn cost(&self) -> usize {
         self.bytes.capacity() + self.metas.capacity() * size_of::<Meta>()
     }
@@ -172,6 +179,12 @@ impl Ring {
 
     pub(super) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Bytes of the frames above a position.
+    pub(super) fn bytes_after(&self, position: Position) -> u64 {
+        let above = self.blocks.iter().rev().take_while(|block| block.end() > position);
+        above.map(|block| block.bytes_after(position)).sum()
     }
 
     pub(super) fn entries(&self) -> u64 {

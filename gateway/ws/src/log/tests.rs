@@ -355,7 +355,7 @@ pub(super) fn payload(sequence: Option<u64>, len: usize) -> (Vec<u8>, Range<usiz
 
 pub(super) fn entry(payload: &[u8], sequence_range: Range<usize>, sequence: Option<u64>) -> Entry<'_> {
     let kind = EventKind::MessageCreate;
-    Entry { sequence, kind, guild: 7, audience: 0, received_ms: 1, payload, sequence_range }
+    Entry { sequence, kind, guild: 7, audience: 0, received_ms: 1, payload, sequence_range, data: 0..0 }
 }
 
 pub(super) fn writer() -> Writer {

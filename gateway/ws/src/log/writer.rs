@@ -12,7 +12,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::time::{Duration, Instant};
 
 use super::WriterSettings;
-use super::batch::Batch;
+use super::batch::{Batch, Spares};
 use super::disk::Disk;
 use super::segment::{self, Appender, Syncer};
 
@@ -40,6 +40,7 @@ pub struct Counts {
 pub(super) struct Queue {
     sender: SyncSender<Job>,
     counters: Arc<Counters>,
+    pub(super) spares: Arc<Spares>,
 }
 
 #[derive(Debug, Default)]
@@ -80,7 +81,7 @@ impl Writer {
         std::thread::Builder::new()
             .name("log-writer".to_owned())
             .spawn(move || thread.run(&receiver, settings.housekeeping))?;
-        Ok(Writer { queue: Queue { sender, counters } })
+        Ok(Writer { queue: Queue { sender, counters, spares: Arc::default() } })
     }
 
     /// What it has done so far.

@@ -4,21 +4,26 @@
 //! In: scanned dispatches. Out: entries of the log, and a snapshot that agrees with a position. Pure but for
 //! the log's hand-over to its writer; the shard's task writes, readers hold the lock for one read.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+};
 
-use holdfast_cluster::ShardStore;
+use holdfast_cluster::{CursorRecord, Progress};
 use holdfast_discord::{EventKind, Header};
 use holdfast_state::{Guilds, Snapshot};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{
+    awaited::Awaited,
     hub::unix_ms,
     members::MemberRequests,
     ready::{Ready, ReadyError},
     sessions::Sessions,
     voice::{self, VoiceStates},
 };
+use crate::fleet::Records;
 use crate::log::{Entry, Gap, Log, Position, StreamId};
 
 /// State and log of one shard; see the module's documentation.
@@ -34,8 +39,10 @@ pub(crate) struct Core {
     /// The gap that the current epoch began with.
     pub(crate) gap: Option<Gap>,
     pub(crate) sessions: Sessions,
-    store: ShardStore,
+    store: Records,
     pub(crate) members: MemberRequests,
+    /// Who waits for Discord's answers.
+    pub(crate) awaited: Awaited,
     pub(crate) voice: VoiceStates,
     /// Last presence that a client sent (op 3, whole), for the next session.
     pub(crate) presence: Option<Vec<u8>>,
@@ -43,6 +50,14 @@ pub(crate) struct Core {
     pub(crate) record_changed: bool,
     /// There was an upstream session before the current one, in this process or in one before it.
     pub(crate) had_session: bool,
+    /// Every guild's state is saved up to here.
+    pub(crate) state_from: Position,
+    /// Places that another replica could resume from, oldest first: streams, positions, Discord's sequences.
+    pub(crate) marks: VecDeque<Mark>,
+    /// Everything up to here is published, where there is an AMQP front: the log is kept from there on.
+    pub(crate) published: Option<CursorRecord>,
+    /// What the broker hasn't had is left to Discord before the log drops it, if nobody else reads here.
+    pub(crate) leaves_backlog: bool,
     /// Opcodes that Discord closed our connection for.
     pub(crate) refused_opcodes: BTreeSet<u64>,
 }
@@ -53,6 +68,14 @@ pub(crate) struct Wishes {
     presence: Option<Box<RawValue>>,
     #[serde(default)]
     voice: voice::Stored,
+}
+
+/// A place that a session can be resumed from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mark {
+    pub(crate) stream: StreamId,
+    pub(crate) position: Position,
+    pub(crate) sequence: u64,
 }
 
 /// A position with everything that is true at it.
@@ -68,7 +91,7 @@ impl Core {
         log: Log,
         guilds: Guilds,
         sessions: Sessions,
-        store: ShardStore,
+        store: Records,
     ) -> Self {
         Self {
             shard,
@@ -80,10 +103,15 @@ impl Core {
             sessions,
             store,
             members: MemberRequests::new(unix_ms()),
+            awaited: Awaited::default(),
             voice: VoiceStates::default(),
             presence: None,
             record_changed: false,
             had_session: false,
+            published: None,
+            state_from: 0,
+            marks: VecDeque::new(),
+            leaves_backlog: false,
             refused_opcodes: BTreeSet::new(),
         }
     }
@@ -120,7 +148,7 @@ impl Core {
         };
         // A payload without `s` can't be numbered; Discord sends none.
         let Some(sequence_range) = header.sequence_range.clone() else { return self.log.last() };
-        self.log.append(Entry {
+        let position = self.log.append(Entry {
             sequence: header.sequence,
             kind: header.kind,
             guild,
@@ -128,7 +156,12 @@ impl Core {
             received_ms: now_ms,
             payload,
             sequence_range,
-        })
+            data: header.data.clone().unwrap_or_default(),
+        });
+        if self.awaited.concerns(header.kind) {
+            self.awaited.event(header.kind, guild, audience, position);
+        }
+        position
     }
 
     /// The state's part of an event; also for entries of the log that are newer than the stored state.
@@ -156,6 +189,48 @@ impl Core {
         }
     }
 
+    /// Notes the log's end as a place to resume from.
+    pub(crate) fn mark(&mut self) {
+        /// Once a second: ten minutes, longer than Discord holds a session.
+        const MARKS: usize = 600;
+        let Some(sequence) = self.log.last_sequence() else { return };
+        let mark = Mark { stream: self.log.stream(), position: self.log.last(), sequence };
+        if self.marks.back() != Some(&mark) {
+            self.marks.push_back(mark);
+        }
+        while self.marks.len() > MARKS {
+            self.marks.pop_front();
+        }
+    }
+
+    /// From where another replica would resume: where nothing is missing to the state, the broker, or a client that
+    /// was here a minute ago. What follows it is replayed by Discord, at the same positions.
+    pub(crate) fn progress(&self, now_ms: u64) -> Option<Progress> {
+        /// Marks behind which a client that is slow, or gone, doesn't hold the others back.
+        const PATIENCE: usize = 60;
+        let stream = self.log.stream();
+        let patience = self.marks.len().saturating_sub(PATIENCE);
+        let patient = self.marks.get(patience)?.position;
+        let clients = self.sessions.behind().map_or(Position::MAX, |written| written.max(patient));
+        let published = self.published.map_or(Position::MAX, |cursor| cursor.position);
+        let bound = self.state_from.min(published).min(clients);
+        let here = || self.marks.iter().filter(|mark| mark.stream == stream);
+        let mark = here().rev().find(|mark| mark.position <= bound).or_else(|| here().next())?;
+        Some(Progress {
+            stream,
+            sequence: Some(mark.sequence),
+            position: mark.position,
+            state_from: mark.position,
+            published: self.published,
+            written_unix_ms: now_ms,
+        })
+    }
+
+    /// Bytes of the log that the broker hasn't confirmed; 0 without an AMQP front.
+    pub(crate) fn unpublished_bytes(&self) -> u64 {
+        self.published.map_or(0, |published| self.log.bytes_after(published.position))
+    }
+
     /// The snapshot at the log's end: cheap, shared records.
     pub(crate) fn at_end(&self) -> Option<At> {
         let ready = Arc::clone(self.ready.as_ref()?);
@@ -166,7 +241,7 @@ impl Core {
     /// it doesn't forget the client. With `places`, also when clients have only moved on. Never waits.
     pub(crate) fn save_clients(&mut self, places: bool) {
         if let Some(records) = self.sessions.records(self.epoch, self.log.stream(), places) {
-            self.store.save_clients(&records);
+            self.store.save_clients(records);
         }
     }
 

@@ -7,7 +7,7 @@
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -18,7 +18,13 @@ use tokio::{
     sync::{Notify, mpsc, watch},
 };
 
-use super::{core::Core, outbox::Command};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    core::Core,
+    outbox::{Command, Priority},
+    readers::Readers,
+};
 
 /// What a shard is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -44,10 +50,14 @@ pub(super) const COMMANDS: usize = 256;
 pub(crate) struct Hub {
     pub(crate) shard: u32,
     pub(crate) total: u32,
+    /// Fencing number of this process's ownership; 1 where nobody else may own the shard.
+    pub(crate) generation: u64,
     /// The runtime on which the shard's task and its clients' run.
     pub(crate) runtime: Handle,
-    /// Woken after each round of appends.
-    pub(crate) changed: Notify,
+    /// The shard leaves this process: its clients are asked to go.
+    pub(crate) leaving: CancellationToken,
+    /// Who follows the log.
+    pub(crate) readers: Readers,
     pub(super) phase: watch::Sender<Phase>,
     /// Woken when a shard of the process has changed its phase.
     pub(super) phases: Arc<Notify>,
@@ -63,7 +73,8 @@ pub(super) struct Gauges {
     pub(super) events: AtomicU64,
     pub(super) resumes: AtomicU64,
     pub(super) identifies: AtomicU64,
-    pub(super) waiting_commands: AtomicU64,
+    /// Commands in the outbox, by priority.
+    pub(super) waiting: [AtomicUsize; 3],
 }
 
 /// One line of `/shards`.
@@ -99,16 +110,20 @@ pub struct ShardStatus {
 impl Hub {
     pub(crate) fn new(
         (shard, total): (u32, u32),
+        generation: u64,
         core: Core,
         runtime: Handle,
+        leaving: CancellationToken,
         phases: Arc<Notify>,
     ) -> (Self, mpsc::Receiver<Command>) {
         let (commands, receiver) = mpsc::channel(COMMANDS);
         let hub = Self {
             shard,
             total,
+            generation,
             runtime,
-            changed: Notify::new(),
+            leaving,
+            readers: Readers::default(),
             phase: watch::Sender::new(Phase::Connecting),
             phases,
             gauges: Gauges::default(),
@@ -116,6 +131,17 @@ impl Hub {
             commands,
         };
         (hub, receiver)
+    }
+
+    /// Asks the shard's clients to confirm what they have and to go.
+    pub(crate) fn leave(&self) {
+        self.leaving.cancel();
+    }
+
+    /// Waits until they have gone.
+    pub(crate) async fn left(&self, within: Duration) {
+        // Who hasn't gone by then loses its connection with the process, or with its next write.
+        let _ = tokio::time::timeout(within, self.readers.gone()).await;
     }
 
     /// The core, for one read or one round of appends. A panic elsewhere doesn't lock everybody out: the task
@@ -129,17 +155,29 @@ impl Hub {
         self.phase.subscribe()
     }
 
+    /// Whether Discord may still bring events that a client has and we don't.
+    pub(crate) fn is_replaying(&self) -> bool {
+        !matches!(*self.phase.borrow(), Phase::Live | Phase::Stopped)
+    }
+
     /// The shard does something else now: clients that wait for it are woken, too.
     pub(super) fn set_phase(&self, phase: Phase) {
         if self.phase.send_if_modified(|current| std::mem::replace(current, phase) != phase) {
             self.phases.notify_one();
-            self.changed.notify_waiters();
+            self.readers.wake();
         }
     }
 
     /// Hands a command to the shard's task. False: too many are waiting, or the shard has stopped.
     pub(crate) fn command(&self, command: Command) -> bool {
         self.commands.try_send(command).is_ok()
+    }
+
+    /// How many commands wait to be sent that go before a new one of this priority, as the shard's task has last seen
+    /// it.
+    pub(crate) fn waiting(&self, priority: Priority) -> usize {
+        let before = &self.gauges.waiting[..=priority as usize];
+        before.iter().map(|waiting| waiting.load(Ordering::Relaxed)).sum()
     }
 
     /// What `/shards` shows.

@@ -15,6 +15,7 @@ use tracing::warn;
 use super::{
     core::Core,
     hub::unix_ms,
+    pressure,
     task::{RESUMABLY, ShardTask},
 };
 use crate::{log::StreamId, upstream::Connection};
@@ -30,16 +31,21 @@ impl ShardTask {
     pub(super) async fn take_round(&mut self, connection: &mut Connection) -> Step {
         let hub = Arc::clone(&self.hub);
         let mut gone = None;
-        let (step, full) = {
+        let (step, full, backed_up) = {
             let mut core = hub.core();
             let (now, now_ms) = (Instant::now(), unix_ms());
             let (mut taken, mut bytes) = (0, 0);
             let is_full = |taken, bytes| taken == ROUND || bytes >= ROUND_BYTES;
+            let was_pressed = self.pressed;
             let step = loop {
                 taken += 1;
                 bytes += connection.payload().len();
                 let step = self.take(&mut core, connection.payload(), now, now_ms);
                 if !matches!(step, Step::Dispatch | Step::Nothing) || is_full(taken, bytes) {
+                    break step;
+                }
+                // In a small log a round would push out what isn't stored yet.
+                if !was_pressed && core.log.is_pressed() {
                     break step;
                 }
                 match connection.try_next() {
@@ -53,18 +59,38 @@ impl ShardTask {
             };
             core.log.flush_due(now);
             self.pressed = core.log.is_pressed();
-            (step, is_full(taken, bytes))
+            (step, is_full(taken, bytes), pressure::is_backed_up(&core))
         };
-        hub.changed.notify_waiters();
+        hub.readers.appended();
         if let Some(closed) = gone {
             // Not under the lock: the end of a connection is noted in the core.
             return self.lost(&closed);
+        }
+        if backed_up && matches!(step, Step::Dispatch | Step::Nothing) {
+            return self.leave_backlog();
         }
         if full {
             // More is there already: clients on this thread get their turn first.
             tokio::task::yield_now().await;
         }
         step
+    }
+
+    /// Leaves what follows to Discord, for the minutes that it keeps a session.
+    fn leave_backlog(&mut self) -> Step {
+        self.metrics.backlogs_left.inc();
+        // This is no failure: the next connection is made as if none had been.
+        self.backoff.succeeded();
+        warn!(
+            "the log is nearly full of what the broker hasn't had: Discord holds what follows, for some minutes"
+        );
+        self.leave()
+    }
+
+    /// Ends the connection so that it can be resumed.
+    fn leave(&mut self) -> Step {
+        let Step::Reconnect { next, .. } = self.session.closed(None) else { return Step::Nothing };
+        Step::Reconnect { close: Some(RESUMABLY), next }
     }
 
     /// One payload.
@@ -103,7 +129,7 @@ impl ShardTask {
                     stream = %gap.stream, from = gap.from, to = gap.to,
                     "Discord gave a new session instead of a resume: events may be missing"
                 );
-                self.hub.changed.notify_waiters();
+                self.hub.readers.wake();
             }
             Err(error) => return self.unusable(&error),
         }
@@ -114,8 +140,7 @@ impl ShardTask {
     fn unusable(&mut self, error: &dyn std::error::Error) -> Step {
         self.metrics.malformed.inc();
         warn!(%error, "a payload can't be used: reconnecting");
-        let Step::Reconnect { next, .. } = self.session.closed(None) else { return Step::Nothing };
-        Step::Reconnect { close: Some(RESUMABLY), next }
+        self.leave()
     }
 
     fn note_latency(&self) {

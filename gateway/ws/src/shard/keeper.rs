@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use holdfast_cluster::{Saved, SessionRecord, ShardStore};
+use holdfast_cluster::{Saved, SessionRecord};
 use holdfast_discord::session::Session;
 use holdfast_state::{Compacted, Compaction, GuildSnapshot};
 use serde_json::value::{RawValue, to_raw_value};
@@ -18,13 +18,13 @@ use tokio::{
     task::JoinHandle,
     time::{Interval, MissedTickBehavior, interval},
 };
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::{
-    core::Core,
+    core::{Core, Mark},
     hub::{Hub, unix_ms},
 };
-use crate::{log::Position, metrics::Metrics};
+use crate::{fleet::Records, log::Position, metrics::Metrics};
 
 /// Records of clients and the state's checkpoints are looked after this often.
 const ROUND: Duration = Duration::from_secs(1);
@@ -36,15 +36,12 @@ const GUILDS: usize = 32;
 /// The session's record is written again this often while the state it points to moves on.
 const RECORD_EVERY: Duration = Duration::from_secs(15);
 
-/// What a job on another thread brings back.
-enum Done {
-    Compacted(Vec<Compacted>),
-    Saved(Vec<(u64, Position)>),
-}
+/// Guilds whose checkpoints are on disk, each with its position.
+type SavedGuilds = Vec<(u64, Position)>;
 
 /// Keeps one shard's records.
 pub(crate) struct Keeper {
-    store: ShardStore,
+    store: Records,
     metrics: Arc<Metrics>,
     settings: String,
     checkpoint_age: Duration,
@@ -53,13 +50,15 @@ pub(crate) struct Keeper {
     disk_pressure: u64,
     ticks: Option<Interval>,
     tick: Duration,
-    job: Option<JoinHandle<Done>>,
+    /// Jobs on other threads, one of each kind at a time: guilds that change all the time are compacted all the time,
+    /// and that must not keep their checkpoints waiting.
+    compacting: Option<JoinHandle<Vec<Compacted>>>,
+    saving: Option<JoinHandle<SavedGuilds>>,
     /// The log's end at past rounds, to tell which changes are old.
     marks: VecDeque<(Instant, Position)>,
     last_round: Instant,
     rounds: u32,
     last_record: Instant,
-    state_from: Position,
     stream_began: Position,
     cut: bool,
 }
@@ -73,12 +72,11 @@ pub(crate) struct Keeping {
     pub(crate) memory_age: Duration,
     pub(crate) disk_pressure: u64,
     /// The state is saved up to here; from recovery.
-    pub(crate) state_from: Position,
     pub(crate) stream_began: Position,
 }
 
 impl Keeper {
-    pub(crate) fn new(store: ShardStore, metrics: Arc<Metrics>, keeping: &Keeping) -> Self {
+    pub(crate) fn new(store: Records, metrics: Arc<Metrics>, keeping: &Keeping) -> Self {
         let now = Instant::now();
         Self {
             store,
@@ -89,15 +87,20 @@ impl Keeper {
             disk_pressure: keeping.disk_pressure,
             ticks: None,
             tick: keeping.tick,
-            job: None,
+            compacting: None,
+            saving: None,
             marks: VecDeque::new(),
             last_round: now,
             rounds: 0,
             last_record: now,
-            state_from: keeping.state_from,
             stream_began: keeping.stream_began,
             cut: false,
         }
+    }
+
+    /// Where the shard's records go.
+    pub(crate) fn records(&self) -> Records {
+        self.store.clone()
     }
 
     /// Rings when [`Keeper::keep`] is due.
@@ -116,7 +119,10 @@ impl Keeper {
         let now = Instant::now();
         let mut core = hub.core();
         core.log.flush_due(now);
-        if let Some(sequence) = core.log.stored_sequence() {
+        // What a crash would lose must stay with Discord: here it is what isn't on disk, or with replicas what they
+        // couldn't resume from.
+        let safe = self.store.resumable().map_or_else(|| core.log.stored_sequence(), Some);
+        if let Some(sequence) = safe.filter(|sequence| *sequence > 0) {
             session.confirm(sequence);
         }
         if now.duration_since(self.last_round) < ROUND {
@@ -128,19 +134,32 @@ impl Keeper {
         self.marks.push_back((now, core.log.last()));
         self.rounds += 1;
         core.save_clients(self.rounds.is_multiple_of(PLACES_EVERY));
-        self.finish_job(&mut core);
+        self.finish_jobs(&mut core);
         self.retain(&mut core);
+        if self.store.is_shared() {
+            core.mark();
+            if let Some(progress) = core.progress(unix_ms()) {
+                self.store.save_progress(progress);
+            }
+        }
         if core.record_changed || now.duration_since(self.last_record) >= RECORD_EVERY {
             self.save_record(&mut core, session);
         }
-        if self.job.is_none() {
-            self.job = self.next_job(&mut core, now);
+        if self.compacting.is_none() {
+            self.compacting = compaction(&mut core);
+        }
+        if self.saving.is_none() {
+            self.saving = self.checkpoints(&core, now);
         }
     }
 
     /// A new session has begun: its record is written at once.
     pub(crate) fn session_began(&mut self, core: &mut Core, session: &Session) {
         self.stream_began = core.log.last();
+        if let Some(resumable) = session.resumable() {
+            let (stream, position) = (core.log.stream(), core.log.last());
+            core.marks.push_back(Mark { stream, position, sequence: resumable.sequence });
+        }
         self.save_record(core, session);
     }
 
@@ -152,12 +171,39 @@ impl Keeper {
             core.save_clients(true);
             self.save_record(&mut core, session);
         }
-        if let Some(job) = self.job.take() {
+        if let Some(job) = self.saving.take() {
             job.abort();
+        }
+        if self.store.is_shared() {
+            self.share_all(hub).await;
         }
         if let Err(error) = self.store.flush().await {
             warn!(%error, "records could not be written: the next start may have to begin new sessions");
         }
+    }
+
+    /// Shares all guilds that have changed, so that the next owner can go on from the log's end.
+    async fn share_all(&mut self, hub: &Hub) {
+        loop {
+            let guilds = {
+                let core = hub.core();
+                let end = core.log.last() + 1;
+                core.guilds.dirty(end, GUILDS)
+            };
+            if guilds.is_empty() {
+                break;
+            }
+            let saved = share(self.store.clone(), guilds).await;
+            if saved.is_empty() {
+                // The store is away: the next owner has the state replayed, or begins a new session.
+                break;
+            }
+            let mut core = hub.core();
+            saved.into_iter().for_each(|(guild, position)| core.guilds.saved(guild, position));
+        }
+        let mut core = hub.core();
+        self.retain(&mut core);
+        core.mark();
     }
 
     fn save_record(&mut self, core: &mut Core, session: &Session) {
@@ -165,7 +211,7 @@ impl Keeper {
         core.record_changed = false;
         let (Some(resumable), Some(ready)) = (session.resumable(), core.ready.as_ref()) else { return };
         let Ok(ready) = RawValue::from_string(ready.stored()) else { return };
-        self.store.save(&SessionRecord {
+        let mut record = SessionRecord {
             session_id: resumable.session_id.clone(),
             resume_url: resumable.resume_url.clone(),
             stream: core.log.stream(),
@@ -173,14 +219,22 @@ impl Keeper {
             sequence: core.log.stored_sequence(),
             // Not the log's end: what a crash takes is given the same positions again by the replay.
             position: core.log.stored(),
-            state_from: self.state_from,
+            state_from: core.state_from,
+            published: core.published,
             shard: core.shard.0,
             total: core.shard.1,
             ready,
             settings: self.settings.clone(),
             wishes: to_raw_value(&core.wishes()).ok(),
             written_unix_ms: unix_ms(),
-        });
+        };
+        // Others can't resume from what is on this process's disk only.
+        if self.store.is_shared()
+            && let Some(progress) = core.progress(unix_ms())
+        {
+            record.advance(&progress);
+        }
+        self.store.save(record);
     }
 
     /// Tells the log from where the state still needs it.
@@ -191,24 +245,22 @@ impl Keeper {
             core.guilds.saved(guild, position);
         }
         let unsaved = core.guilds.oldest_unsaved().unwrap_or(core.log.last() + 1);
-        self.state_from = unsaved.saturating_sub(1);
-        core.log.keep_from(unsaved);
+        core.state_from = unsaved.saturating_sub(1);
+        let unpublished = core.published.map_or(unsaved, |published| published.position + 1);
+        core.log.keep_from(unsaved.min(unpublished));
         let cut = core.log.cut_above_checkpoint();
         if cut && !self.cut {
             self.metrics.checkpoint_cuts.inc();
-            warn!("the log's bound on disk is too small: a restart would have to begin a new session now");
+            warn!("the log's bound on disk is too small: it had to drop what a restart or the broker needs");
         }
         self.cut = cut;
     }
 
-    fn next_job(&mut self, core: &mut Core, now: Instant) -> Option<JoinHandle<Done>> {
-        let work: Vec<Compaction> = std::iter::from_fn(|| core.guilds.compactable()).take(GUILDS).collect();
-        if !work.is_empty() {
-            return Some(tokio::task::spawn_blocking(move || {
-                Done::Compacted(work.into_iter().map(Compaction::run).collect())
-            }));
+    /// Saves the guilds whose changes are old, or all that have changed when the log presses.
+    fn checkpoints(&mut self, core: &Core, now: Instant) -> Option<JoinHandle<SavedGuilds>> {
+        if !self.store.is_shared() {
+            self.store.local.dir()?;
         }
-        self.store.dir()?;
         while self.marks.len() > 1 && now.duration_since(self.marks[1].0) >= self.checkpoint_age {
             self.marks.pop_front();
         }
@@ -228,25 +280,42 @@ impl Keeper {
         Some(tokio::spawn(checkpoint(self.store.clone(), guilds)))
     }
 
-    fn finish_job(&mut self, core: &mut Core) {
-        let Some(job) = self.job.take_if(|job| job.is_finished()) else { return };
-        // The job has ended: this doesn't wait.
-        match futures_util::FutureExt::now_or_never(job) {
-            Some(Ok(Done::Compacted(done))) => done.into_iter().for_each(|done| core.guilds.finish(done)),
-            Some(Ok(Done::Saved(saved))) => {
-                for (guild, position) in saved {
-                    core.guilds.saved(guild, position);
-                    self.metrics.checkpoints.inc();
-                }
-            }
-            Some(Err(error)) => warn!(%error, "a job on the guild state failed"),
-            None => {}
+    fn finish_jobs(&mut self, core: &mut Core) {
+        if let Some(compacted) = finished(&mut self.compacting) {
+            compacted.into_iter().for_each(|guild| core.guilds.finish(guild));
+        }
+        for (guild, position) in finished(&mut self.saving).unwrap_or_default() {
+            core.guilds.saved(guild, position);
+            self.metrics.checkpoints.inc();
         }
     }
 }
 
+/// What a job has brought back, once it has ended.
+fn finished<T>(job: &mut Option<JoinHandle<T>>) -> Option<T> {
+    let job = job.take_if(|job| job.is_finished())?;
+    // The job has ended: this doesn't wait.
+    match futures_util::FutureExt::now_or_never(job)? {
+        Ok(done) => Some(done),
+        Err(error) => {
+            warn!(%error, "a job on the guild state failed");
+            None
+        }
+    }
+}
+
+/// Compacts guilds whose changes have outgrown them.
+fn compaction(core: &mut Core) -> Option<JoinHandle<Vec<Compacted>>> {
+    let work: Vec<Compaction> = std::iter::from_fn(|| core.guilds.compactable()).take(GUILDS).collect();
+    (!work.is_empty())
+        .then(|| tokio::task::spawn_blocking(move || work.into_iter().map(Compaction::run).collect()))
+}
+
 /// Writes checkpoints; what comes back is on disk.
-async fn checkpoint(store: ShardStore, guilds: Vec<(u64, GuildSnapshot)>) -> Done {
+async fn checkpoint(store: Records, guilds: Vec<(u64, GuildSnapshot)>) -> SavedGuilds {
+    if store.is_shared() {
+        return share(store, guilds).await;
+    }
     let behind = store.clone();
     let made = tokio::task::spawn_blocking(move || {
         let mut saved = Vec::with_capacity(guilds.len());
@@ -261,10 +330,28 @@ async fn checkpoint(store: ShardStore, guilds: Vec<(u64, GuildSnapshot)>) -> Don
     .await
     .unwrap_or_default();
     match behind.flush().await {
-        Ok(()) => Done::Saved(made),
+        Ok(()) => made,
         Err(error) => {
             warn!(%error, "guilds' checkpoints could not be written");
-            Done::Saved(Vec::new())
+            Vec::new()
+        }
+    }
+}
+
+/// Writes checkpoints to the store that replicas share; what comes back is there.
+async fn share(store: Records, guilds: Vec<(u64, GuildSnapshot)>) -> SavedGuilds {
+    let made = tokio::task::spawn_blocking(move || {
+        let saved: Vec<_> = guilds.iter().map(|(id, guild)| (*id, guild.position())).collect();
+        let checkpoints: Vec<_> = guilds.iter().map(|(id, guild)| (*id, guild.checkpoint())).collect();
+        (saved, checkpoints)
+    })
+    .await;
+    let Ok((saved, checkpoints)) = made else { return Vec::new() };
+    match store.share_guilds(&checkpoints).await {
+        Ok(()) => saved,
+        Err(error) => {
+            debug!(%error, "guilds' checkpoints could not be shared: they are tried again");
+            Vec::new()
         }
     }
 }

@@ -55,11 +55,17 @@ impl MemberRequests {
         if let Some((number, _)) = self.pending.iter().find(same) {
             return Asked { number: *number, forward: None };
         }
-        let number = self.next;
-        self.next += 1;
-        request.insert("nonce".into(), Value::String(format!("hf-{number:x}")));
+        let (number, nonce) = self.own();
+        request.insert("nonce".into(), Value::String(nonce));
         self.pending.insert(number, Pending { request: key, answered: false, since_ms: now_ms });
         Asked { number, forward: Some(json!({ "op": 8, "d": request }).to_string().into_bytes()) }
+    }
+
+    /// The number of a request that shares its answer with nobody, and the nonce that it goes upstream under.
+    pub(crate) fn own(&mut self) -> (u64, String) {
+        let number = self.next;
+        self.next += 1;
+        (number, nonce(number))
     }
 
     /// Whom a GUILD_MEMBERS_CHUNK or RATE_LIMITED is for: the number of its request, or [`NOBODY`].
@@ -105,6 +111,10 @@ pub(crate) fn restore_nonce(payload: &[u8], nonce: Option<&str>) -> Vec<u8> {
         _ => out.extend_from_slice(after),
     }
     out
+}
+
+fn nonce(number: u64) -> String {
+    format!("hf-{number:x}")
 }
 
 /// The number of our nonce in a payload and where its value stands, quotes included.

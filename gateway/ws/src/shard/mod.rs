@@ -5,6 +5,8 @@
 //! appends it to the log, the hub wakes the readers. Commands go the other way through [`outbox`].
 
 mod alarm;
+mod awaited;
+mod chunks;
 mod core;
 mod gateway;
 mod hub;
@@ -14,6 +16,7 @@ mod keeper;
 mod members;
 mod outbox;
 mod pressure;
+mod readers;
 mod ready;
 mod recover;
 mod sessions;
@@ -21,6 +24,8 @@ mod task;
 mod voice;
 
 pub(crate) use alarm::Alarm;
+pub(crate) use awaited::{Said, Wanted};
+pub(crate) use chunks::{Ask, MAX_QUERY, from_state as members_from_state};
 pub(crate) use core::{At, Core};
 pub(crate) use gateway::{Gateway, limit};
 pub(crate) use hub::{Hub, unix_ms};
@@ -28,11 +33,13 @@ pub use hub::{Phase, ShardStatus};
 pub(crate) use identify::Identity;
 pub(crate) use keeper::{Keeper, Keeping};
 pub(crate) use members::restore_nonce;
-pub(crate) use outbox::{Command, Outbox};
-pub(crate) use ready::ForClient;
+pub(crate) use outbox::{Command, MAX_PAYLOAD, Outbox, Priority, Ticket};
+pub(crate) use readers::Reader;
+pub(crate) use ready::{ForClient, Ready};
 pub(crate) use recover::{Recovered, Recovery, recover};
 pub(crate) use sessions::{
     Begun, Client as Identified, Limits as SessionLimits, Resume as Resumed, shard_of_session,
 };
 pub use task::FatalClose;
 pub(crate) use task::{ShardTask, reconnect_backoff};
+pub(crate) use voice::Voice;

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 //! Whether the shard reads on from Discord. In: the log's fill. Out: pauses while the disk is behind, so that
-//! events aren't pushed out of memory before they are stored; never for long. Owned by the shard's task.
+//! events aren't pushed out of memory before they are stored; never for long. And, while the broker is away, whether
+//! it is time to leave the backlog to Discord. Owned by the shard's task.
 
 use std::time::{Duration, Instant};
 
-use super::hub::Hub;
+use super::{core::Core, hub::Hub};
 
 /// The log is looked at again after this.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
@@ -12,6 +13,35 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 const AT_MOST: Duration = Duration::from_secs(5);
 /// After giving up, reading goes on for so long before the disk is trusted again.
 const REST: Duration = Duration::from_secs(30);
+
+/// A log that is so full of what the broker hasn't had is about to drop it. What comes until the shard has left (a round,
+/// 256 KiB, and what is on its way to the disk) fits into the rest, and so do the sixteenths that go at once.
+const FULL: (u64, u64) = (3, 4);
+/// The shard comes back when no more than this is left: so much of Discord's backlog fits.
+const RELIEVED: (u64, u64) = (1, 2);
+/// How often a shard that has left looks whether it may come back.
+const RELIEVED_EVERY: Duration = Duration::from_millis(100);
+
+/// Whether Discord is to hold the backlog: the log is nearly full of what the broker hasn't had, and no client is
+/// here who would miss what comes.
+pub(super) fn is_backed_up(core: &Core) -> bool {
+    core.leaves_backlog && is_above(core, FULL) && core.sessions.count().0 == 0
+}
+
+/// Waits until the broker has had enough of the backlog, or a client has come.
+pub(super) async fn relieved(hub: &Hub) {
+    let waits = || {
+        let core = hub.core();
+        is_above(&core, RELIEVED) && core.sessions.count().0 == 0
+    };
+    while waits() {
+        tokio::time::sleep(RELIEVED_EVERY).await;
+    }
+}
+
+fn is_above(core: &Core, (part, of): (u64, u64)) -> bool {
+    core.unpublished_bytes() > core.log.bound() / of * part
+}
 
 /// The state of one connection.
 #[derive(Default)]

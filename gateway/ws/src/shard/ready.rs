@@ -53,6 +53,13 @@ impl Ready {
         Ok(Self { fields, user, guilds })
     }
 
+    /// Id of the bot's application; its user's where READY has none.
+    pub(crate) fn application(&self) -> u64 {
+        let application = self.fields.get("application");
+        let application = application.and_then(|it| serde_json::from_str::<Identified>(it.get()).ok());
+        application.map_or(self.user, |application| snowflake(&application.id))
+    }
+
     /// The data to be stored. It holds the session id: a secret.
     pub(crate) fn stored(&self) -> String {
         serde_json::to_string(&self.fields).unwrap_or_default()

@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use holdfast_cluster::{SessionRecord, ShardStore};
+use holdfast_cluster::SessionRecord;
 use holdfast_discord::{
     scan,
     session::{Resumable, Session},
@@ -15,17 +15,18 @@ use holdfast_state::{Guilds, Options};
 use tracing::{info, warn};
 
 use super::{
-    core::Core,
+    core::{Core, Mark},
     hub::unix_ms,
     ready::Ready,
     sessions::{Limits, Sessions},
 };
+use crate::fleet::Records;
 use crate::log::{Log, OpenError, Position, Settings, Writer};
 
 /// What is needed to recover a shard.
 pub(crate) struct Recovery<'a> {
     pub(crate) shard: (u32, u32),
-    pub(crate) store: &'a ShardStore,
+    pub(crate) store: &'a Records,
     pub(crate) log: Settings,
     pub(crate) writer: &'a Writer,
     pub(crate) state: Options,
@@ -38,8 +39,6 @@ pub(crate) struct Recovery<'a> {
 pub(crate) struct Recovered {
     pub(crate) core: Core,
     pub(crate) session: Session,
-    /// The guild state is saved up to here.
-    pub(crate) state_from: Position,
     /// Where the session's stream began.
     pub(crate) stream_began: Position,
 }
@@ -50,14 +49,14 @@ pub(crate) struct Recovered {
 /// The log's files can't be opened.
 pub(crate) fn recover(recovery: Recovery<'_>) -> Result<Recovered, OpenError> {
     let Recovery { shard, store, log, writer, state, sessions, settings } = recovery;
-    let log = match store.dir() {
+    let log = match store.local.dir() {
         Some(dir) => open_log(&dir, log, writer)?,
         None => Log::in_memory(log),
     };
     let guilds = Guilds::new(state.clone());
     let mut core = Core::new(shard, log, guilds, Sessions::new(shard.0, sessions), store.clone());
-    let clients = store.load_clients();
-    let record = store.load().filter(|record| (record.shard, record.total) == shard);
+    let clients = store.local.load_clients();
+    let record = store.local.load().filter(|record| (record.shard, record.total) == shard);
     core.had_session = record.is_some() || !clients.is_empty() || core.log.last_sequence().is_some();
     if let Some(record) = &record {
         core.log.skip_to(record.position);
@@ -76,7 +75,7 @@ pub(crate) fn recover(recovery: Recovery<'_>) -> Result<Recovered, OpenError> {
         core.sessions.restore(clients, None, core.epoch, unix_ms());
         core.sessions.new_epoch(core.log.last());
         // What they say is from another session: guilds that the bot has left must not come back.
-        for (guild, _) in store.load_guilds() {
+        for (guild, _) in store.local.load_guilds() {
             store.remove_guild(guild);
         }
         return Ok(fresh(core));
@@ -84,18 +83,16 @@ pub(crate) fn recover(recovery: Recovery<'_>) -> Result<Recovered, OpenError> {
     core.sessions.restore(clients, Some(record.stream), core.epoch, unix_ms());
     let sequence = core.log.last_sequence().or(record.sequence).unwrap_or(1);
     info!(shard = shard.0, position = core.log.last(), sequence, guilds = core.guilds.len(), "recovered");
+    core.state_from = record.state_from.max(record.sequence_base);
+    core.marks.push_back(Mark { stream: core.log.stream(), position: core.log.last(), sequence });
     let resumable = Resumable { session_id: record.session_id, resume_url: record.resume_url, sequence };
-    Ok(Recovered {
-        core,
-        session: Session::new(Some(resumable)),
-        state_from: record.state_from,
-        stream_began: record.sequence_base,
-    })
+    Ok(Recovered { core, session: Session::new(Some(resumable)), stream_began: record.sequence_base })
 }
 
-fn fresh(core: Core) -> Recovered {
+fn fresh(mut core: Core) -> Recovered {
     let last = core.log.last();
-    Recovered { core, session: Session::new(None), state_from: last, stream_began: last }
+    core.state_from = last;
+    Recovered { core, session: Session::new(None), stream_began: last }
 }
 
 fn open_log(dir: &Path, settings: Settings, writer: &Writer) -> Result<Log, OpenError> {
@@ -107,13 +104,19 @@ fn open_log(dir: &Path, settings: Settings, writer: &Writer) -> Result<Log, Open
 }
 
 /// READY and the guilds at the log's end: checkpoints, and what the log has since.
-fn restore(core: &mut Core, store: &ShardStore, record: &SessionRecord) -> Result<(), &'static str> {
+fn restore(core: &mut Core, store: &Records, record: &SessionRecord) -> Result<(), &'static str> {
     if core.log.stream() != record.stream {
-        if core.log.last() > record.sequence_base {
+        // A shard that was another replica's comes without its log.
+        let empty = core.log.oldest() > core.log.last();
+        if !empty && core.log.last() > record.sequence_base {
             return Err("log and session don't belong together");
         }
         // The session had no event yet, and what came before it may not have reached the disk.
-        core.log.skip_to(record.sequence_base);
+        core.log.skip_to(if empty {
+            record.position.max(record.sequence_base)
+        } else {
+            record.sequence_base
+        });
         core.log.start_stream(record.stream);
     }
     let ready = Ready::parse(record.ready.get().as_bytes()).map_err(|_| "READY's data is damaged")?;
@@ -121,7 +124,7 @@ fn restore(core: &mut Core, store: &ShardStore, record: &SessionRecord) -> Resul
     core.ready = Some(std::sync::Arc::new(ready));
     let wishes = record.wishes.as_ref().and_then(|wishes| serde_json::from_str(wishes.get()).ok());
     core.restore_wishes(wishes.unwrap_or_default());
-    for (guild, checkpoint) in store.load_guilds() {
+    for (guild, checkpoint) in store.local.load_guilds() {
         // Without it the guild would be missing: a resumed session brings no GUILD_CREATE.
         if checkpoint.is_none_or(|checkpoint| core.guilds.restore(guild, &checkpoint).is_err()) {
             return Err("a guild's checkpoint is damaged");

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use holdfast_cluster::{ClientRecord, StreamId};
+use holdfast_cluster::{ClientRecord, SpreadRecord, StreamId};
 
 use crate::log::Position;
 
@@ -35,6 +35,8 @@ pub(crate) struct ClientSession {
     pub(crate) epoch: u64,
     /// Member requests under way: our number → the nonce that the client gave.
     pub(crate) requests: BTreeMap<u64, Option<String>>,
+    /// For a client with another shard count: what this is a part of.
+    pub(crate) spread: Option<SpreadRecord>,
     attached: Option<u64>,
     detached_ms: u64,
 }
@@ -79,6 +81,7 @@ pub(crate) struct Begun {
 }
 
 /// What a new session knows of its client.
+#[derive(Clone)]
 pub(crate) struct Client {
     pub(crate) connection: u64,
     pub(crate) identity: String,
@@ -124,6 +127,7 @@ impl Sessions {
             base: at,
             epoch,
             requests: BTreeMap::new(),
+            spread: None,
             attached: Some(client.connection),
             detached_ms: 0,
         };
@@ -169,6 +173,19 @@ impl Sessions {
             session.written = session.written.min(last);
             session.confirmed = session.confirmed.min(last);
         }
+    }
+
+    /// The least place that a client's session is at; none without a session.
+    pub(crate) fn behind(&self) -> Option<Position> {
+        self.by_id.values().map(|session| session.written).min()
+    }
+
+    /// The part of a spread session that is here, with its id.
+    pub(crate) fn part_of(&self, session_id: &str) -> Option<(&String, &ClientSession)> {
+        let is_part = |session: &ClientSession| {
+            session.spread.as_ref().is_some_and(|spread| spread.session_id == session_id)
+        };
+        self.by_id.iter().find(|(_, session)| is_part(session))
     }
 
     /// Whether `connection` still holds the session: another one may have resumed it.
@@ -272,6 +289,7 @@ impl Sessions {
                 base: record.base,
                 epoch: if current { epoch } else { LOST_EPOCH },
                 requests: record.requests.into_iter().collect(),
+                spread: record.spread,
                 attached: None,
                 detached_ms: record.disconnected_unix_ms.unwrap_or(now_ms),
             };
@@ -294,6 +312,7 @@ fn record(id: &str, session: &ClientSession, stream: Option<StreamId>) -> Client
         stream,
         disconnected_unix_ms: session.attached.is_none().then_some(session.detached_ms),
         requests: session.requests.iter().map(|(number, nonce)| (*number, nonce.clone())).collect(),
+        spread: session.spread.clone(),
     }
 }
 

@@ -21,12 +21,13 @@ use tracing::{debug, info, warn};
 
 use super::{
     alarm::Alarm,
+    awaited::Said,
     gateway::{Gateway, PermitRefused},
     hub::{Hub, Phase},
     identify::{Identity, UNKNOWN_OPCODE, unknown_opcode},
     keeper::Keeper,
-    outbox::{Command, Outbox},
-    pressure::Pressure,
+    outbox::{Command, Outbox, Priority},
+    pressure::{Pressure, is_backed_up, relieved},
 };
 use crate::{
     metrics::Metrics,
@@ -86,8 +87,13 @@ impl ShardTask {
     pub(crate) async fn run(mut self) -> Result<(), FatalClose> {
         let outcome = loop {
             self.hub.set_phase(Phase::Connecting);
+            if self.waits_for_broker().await.is_none() {
+                break Ok(());
+            }
             let Some(connection) = self.connect().await else { break Ok(()) };
-            match self.live(connection).await {
+            let end = self.live(connection).await;
+            self.hub.core().awaited.interrupt();
+            match end {
                 End::Stop => break Ok(()),
                 End::Fatal(fatal) => break Err(fatal),
                 End::Again { was_live } => {
@@ -108,9 +114,22 @@ impl ShardTask {
         outcome
     }
 
+    /// Waits while Discord is to hold the backlog, which it does for a session only. None: the service stops.
+    async fn waits_for_broker(&mut self) -> Option<()> {
+        if self.session.resumable().is_none() || !is_backed_up(&self.hub.core()) {
+            return Some(());
+        }
+        let hub = Arc::clone(&self.hub);
+        self.waiting(relieved(&hub)).await?;
+        info!("coming back to Discord: the broker takes events again, or a client has come");
+        Some(())
+    }
+
     /// Connects, however often it takes. None: the service stops.
     async fn connect(&mut self) -> Option<Connection> {
         self.turn = None;
+        let records = self.keeper.records();
+        self.waiting(records.may_resume()).await?;
         if self.session.resumable().is_none() {
             let gateway = Arc::clone(&self.gateway);
             self.turn = self.waiting(gateway.turn()).await?;
@@ -230,7 +249,7 @@ impl ShardTask {
         // Where clients had brought the bot stays true over a new session. Its presence is in IDENTIFY.
         let wanted: Vec<_> = self.hub.core().voice.wanted().cloned().collect();
         for payload in wanted {
-            self.outbox.push(Command { client: 0, voice: true, payload });
+            self.push(Command::new(0, Priority::High, payload));
         }
     }
 
@@ -270,19 +289,30 @@ impl ShardTask {
     }
 
     async fn send_next(&mut self, connection: &mut Connection) -> Step {
-        let Some(payload) = self.outbox.pop(Instant::now()) else { return Step::Nothing };
+        let Some(Command { payload, ticket, .. }) = self.outbox.pop(Instant::now()) else {
+            return Step::Nothing;
+        };
+        if let Some(ticket) = &ticket {
+            self.hub.core().awaited.taken(ticket.number);
+        }
         self.unknown_opcode = unknown_opcode(&payload).or(self.unknown_opcode);
         self.metrics.commands_sent.inc();
         self.note_waiting();
-        match connection.send(payload).await {
-            Ok(()) => Step::Nothing,
-            Err(closed) => self.lost(&closed),
+        if let Err(closed) = connection.send(payload).await {
+            return self.lost(&closed);
         }
+        if let Some(ticket) = ticket {
+            self.hub.core().awaited.tell(ticket.number, Said::Written);
+        }
+        Step::Nothing
     }
 
     fn push(&mut self, command: Command) {
-        if !self.outbox.push(command) {
+        if let Err(dropped) = self.outbox.push(command) {
             self.metrics.commands_dropped.inc();
+            if let Some(ticket) = dropped.ticket {
+                self.hub.core().awaited.tell(ticket.number, Said::Dropped);
+            }
         }
         self.note_waiting();
     }
@@ -323,8 +353,9 @@ impl ShardTask {
     }
 
     fn note_waiting(&self) {
-        let waiting = u64::try_from(self.outbox.len()).unwrap_or(u64::MAX);
-        self.hub.gauges.waiting_commands.store(waiting, Ordering::Relaxed);
+        for (gauge, waiting) in self.hub.gauges.waiting.iter().zip(self.outbox.waiting()) {
+            gauge.store(waiting, Ordering::Relaxed);
+        }
     }
 }
 

@@ -76,6 +76,11 @@ impl VoiceStates {
         self.by_guild.values().filter_map(|voice| voice.wanted.as_ref())
     }
 
+    /// The bot's connection in a guild, as far as it is known.
+    pub(crate) fn of(&self, guild: u64) -> Option<&Voice> {
+        self.by_guild.get(&guild)
+    }
+
     /// The bot's connections: complete ones can be handed to a client again, others must be asked anew.
     pub(crate) fn connected(&self) -> impl Iterator<Item = &Voice> {
         self.by_guild.values().filter(|voice| voice.state.is_some())

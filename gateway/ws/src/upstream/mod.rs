@@ -7,5 +7,5 @@
 mod connect;
 mod connection;
 
-pub(crate) use connect::{ConnectError, Connector};
+pub(crate) use connect::{ConnectError, Connector, Transport};
 pub(crate) use connection::{Closed, Connection};

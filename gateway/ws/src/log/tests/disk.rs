@@ -24,6 +24,30 @@ fn what_memory_no_longer_holds_is_read_from_disk() {
 }
 
 #[test]
+fn what_is_above_a_position_is_counted_in_memory_and_on_disk() {
+    let (dir, writer) = (tempfile::tempdir().unwrap(), writer());
+    let mut world = World::open(dir.path(), small(), &writer);
+    let in_order = |world: &World| {
+        let counts: Vec<u64> =
+            (1..=world.log.last()).map(|position| world.log.bytes_after(position)).collect();
+        assert!(counts.is_sorted_by(|above, below| above >= below), "{counts:?}");
+        assert_eq!(counts.last(), Some(&0));
+        counts[0]
+    };
+    world.append_all(20, 100);
+    let in_memory = in_order(&world);
+    assert!(in_memory > 20 * 100 && in_memory < 20 * 200, "{in_memory}");
+    for _ in 0..20 {
+        world.append_all(20, 100);
+        world.settle(&writer);
+    }
+    let on_disk = in_order(&world);
+    assert!(world.log.oldest_in_memory() > 20, "some is on disk only");
+    assert!(on_disk > 420 * 100 && on_disk <= world.log.disk_bytes(), "{on_disk}");
+    assert_eq!(world.log.bound(), small().disk_bytes);
+}
+
+#[test]
 fn batches_are_due_by_number_and_by_age() {
     let (dir, writer) = (tempfile::tempdir().unwrap(), writer());
     let settings = Settings { batch_events: 64, ..Settings::default() };

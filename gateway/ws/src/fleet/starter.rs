@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! Starts shards, and stops them one by one. In: a shard's number and its records. Out: its tasks and its hub.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use holdfast_service::Tasks;
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, mpsc},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, info_span, warn};
+
+use super::{Hubs, Records};
+use crate::{
+    amqp::Amqp,
+    log::{self, Writer},
+    metrics::Metrics,
+    settings::Config,
+    shard::{
+        Gateway, Hub, Identity, Keeper, Keeping, Outbox, Recovered, Recovery, SessionLimits, ShardTask,
+        reconnect_backoff, recover,
+    },
+    start::WsError,
+};
+
+/// How old a guild's changes may grow before other replicas can have them.
+const SHARED_WITHIN: Duration = Duration::from_secs(30);
+
+/// What all shards are started with.
+pub(crate) struct Starter {
+    pub(crate) config: Arc<Config>,
+    /// Woken when a shard has changed its phase.
+    pub(crate) phases: Arc<Notify>,
+    /// The most shards that run here: each has its share of the bounds on all logs.
+    pub(crate) shards: usize,
+    pub(crate) hubs: Arc<Hubs>,
+    pub(crate) runtimes: Vec<Handle>,
+    pub(crate) writer: Writer,
+    pub(crate) gateway: Arc<Gateway>,
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) tasks: Tasks,
+    /// Ends all clients.
+    pub(crate) clients: CancellationToken,
+    pub(crate) fatal: mpsc::Sender<WsError>,
+    pub(crate) amqp: Option<Arc<Amqp>>,
+}
+
+/// A shard that runs.
+pub(crate) struct Running {
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) records: Records,
+    shard: Tasks,
+    publishing: Option<Tasks>,
+}
+
+impl Starter {
+    /// Recovers a shard and starts its tasks. Blocks while it reads what is stored.
+    ///
+    /// # Errors
+    /// The log's files can't be opened.
+    pub(crate) fn start(&self, shard: u32, records: Records) -> Result<Running, WsError> {
+        let config = &self.config;
+        let total = self.hubs.total();
+        let log = log_settings(config, self.shards);
+        let disk_pressure = log.disk_bytes / 2;
+        let settings = self.identity.settings();
+        let recovered = recover(Recovery {
+            settings: &settings,
+            shard: (shard, total),
+            store: &records,
+            log,
+            writer: &self.writer,
+            state: state_options(config),
+            sessions: SessionLimits { expiry: config.session_expiry, max: config.max_clients_per_shard * 4 },
+        })?;
+        let Recovered { core, session, stream_began } = recovered;
+        let runtime = self.runtimes[shard as usize % self.runtimes.len()].clone();
+        let (hub, commands) = Hub::new(
+            (shard, total),
+            records.generation(),
+            core,
+            runtime.clone(),
+            self.clients.child_token(),
+            Arc::clone(&self.phases),
+        );
+        let hub = Arc::new(hub);
+        let keeping = Keeping {
+            settings,
+            tick: config.log.batch_interval,
+            checkpoint_age: if records.is_shared() {
+                // Another replica has what is younger replayed by Discord, which holds a few minutes.
+                config.checkpoint_age.min(SHARED_WITHIN)
+            } else {
+                config.checkpoint_age
+            },
+            memory_age: config.log.memory_age,
+            disk_pressure,
+            stream_began,
+        };
+        let publishing = self.amqp.as_ref().map(|amqp| {
+            let tasks = self.tasks.child();
+            amqp.follow(&hub, &records, self.shards, &tasks);
+            tasks
+        });
+        let tasks = self.tasks.child();
+        let task = ShardTask {
+            hub: Arc::clone(&hub),
+            commands,
+            session,
+            outbox: Outbox::new(),
+            gateway: Arc::clone(&self.gateway),
+            identity: Arc::clone(&self.identity),
+            keeper: Keeper::new(records.clone(), Arc::clone(&self.metrics), &keeping),
+            backoff: reconnect_backoff(),
+            metrics: Arc::clone(&self.metrics),
+            tasks: tasks.clone(),
+            shutdown: tasks.token().clone(),
+            turn: None,
+            pressed: false,
+            unknown_opcode: None,
+        };
+        let fatal = self.fatal.clone();
+        let run = async move {
+            if let Err(error) = task.run().await {
+                // One is enough: the service ends with it.
+                let _ = fatal.try_send(error.into());
+            }
+        };
+        tasks.spawn_on(&runtime, "shard", run.instrument(info_span!("shard", shard)));
+        self.hubs.insert(Arc::clone(&hub));
+        Ok(Running { hub, records, shard: tasks, publishing })
+    }
+
+    /// Ends a shard, resumably: first the connection, so that nothing more comes, then clients and publishing, which
+    /// have a moment to get to the log's end.
+    pub(crate) async fn stop(&self, running: &Running, within: Duration) {
+        let deadline = Instant::now() + within;
+        let left = || deadline.saturating_duration_since(Instant::now());
+        let number = running.hub.shard;
+        finish(&running.shard, left() / 2, number).await;
+        running.hub.leave();
+        if let Some(publishing) = &running.publishing {
+            finish(publishing, left(), number).await;
+        }
+        running.hub.left(left()).await;
+        self.hubs.remove(number);
+        self.metrics.status(number, 0);
+        self.phases.notify_one();
+    }
+}
+
+async fn finish(tasks: &Tasks, within: Duration, shard: u32) {
+    if let Err(unfinished) = tasks.finish(within).await {
+        warn!(shard, %unfinished, "not everything of the shard ended in time");
+    }
+}
+
+/// Each shard's share of the bounds on all logs.
+fn log_settings(config: &Config, shards: usize) -> log::Settings {
+    let shards = u64::try_from(shards.max(1)).unwrap_or(1);
+    log::Settings {
+        memory_bytes: usize::try_from(config.log.memory / shards).unwrap_or(usize::MAX).max(64 * 1024),
+        disk_bytes: (config.log.disk / shards).max(1 << 20),
+        max_age: config.log.age,
+        batch_events: config.log.batch_events as u64,
+        batch_delay: config.log.batch_interval,
+    }
+}
+
+fn state_options(config: &Config) -> holdfast_state::Options {
+    let cache = config.cache;
+    holdfast_state::Options {
+        channels: cache.channels,
+        threads: cache.threads,
+        roles: cache.roles,
+        emojis: cache.emojis,
+        stickers: cache.stickers,
+        members: cache.members,
+        presences: cache.presences,
+        voice_states: cache.voice_states,
+        stage_instances: cache.stage_instances,
+        scheduled_events: cache.scheduled_events,
+        soundboard_sounds: cache.soundboard_sounds,
+        ..holdfast_state::Options::default()
+    }
+}

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! Finds which of our shards a command of a client is for.
+//!
+//! In: opcode and `d`. Out: the same command at one shard, or at several. What names no guild, or one that none of the
+//! client's shards has, goes to the lowest: Discord answers it as it does on any shard.
+
+use serde_json::{Map, Value};
+
+use super::pump::Merge;
+use crate::front::{
+    commands::{self, Sender},
+    query::Refused,
+};
+
+/// Takes one payload.
+pub(super) fn command(merge: &mut Merge, op: u64, data: Value) -> Result<(), Refused> {
+    match op {
+        // The presence is the whole bot's: Discord shows that of a guild's shard there.
+        3 => all(merge, op, &data),
+        31 => by_guild(merge, op, data),
+        op => {
+            let leg = guild(data.get("guild_id")).map_or(0, |guild| home(merge, guild));
+            at(merge, leg, op, data)
+        }
+    }
+}
+
+/// The same at all of the client's shards.
+fn all(merge: &mut Merge, op: u64, data: &Value) -> Result<(), Refused> {
+    (0..merge.part.hubs.len()).try_for_each(|leg| at(merge, leg, op, data.clone()))
+}
+
+/// "Request Soundboard Sounds": each shard is asked for its own among `guild_ids`.
+fn by_guild(merge: &mut Merge, op: u64, data: Value) -> Result<(), Refused> {
+    let Some(guilds) = data.get("guild_ids").and_then(Value::as_array) else { return at(merge, 0, op, data) };
+    let mut by_leg: std::collections::BTreeMap<usize, Vec<Value>> = std::collections::BTreeMap::new();
+    for id in guilds {
+        let leg = guild(Some(id)).map_or(0, |guild| home(merge, guild));
+        by_leg.entry(leg).or_default().push(id.clone());
+    }
+    if by_leg.len() < 2 {
+        return at(merge, by_leg.first_key_value().map_or(0, |(leg, _)| *leg), op, data);
+    }
+    let fields = data.as_object().cloned().unwrap_or_default();
+    for (leg, guilds) in by_leg {
+        let mut own: Map<String, Value> = fields.clone();
+        own.insert("guild_ids".into(), Value::Array(guilds));
+        at(merge, leg, op, Value::Object(own))?;
+    }
+    Ok(())
+}
+
+/// The leg whose shard has the guild, or the lowest.
+fn home(merge: &Merge, guild: u64) -> usize {
+    let shard = merge.part.share.home(guild);
+    merge.part.hubs.iter().position(|hub| hub.shard == shard).unwrap_or(0)
+}
+
+/// A guild's id: text, a number, or, as older libraries send it, a list of one.
+fn guild(id: Option<&Value>) -> Option<u64> {
+    match id? {
+        Value::Array(ids) => guild(ids.first()),
+        id => id.as_u64().or_else(|| id.as_str()?.parse().ok()),
+    }
+}
+
+fn at(merge: &mut Merge, leg: usize, op: u64, data: Value) -> Result<(), Refused> {
+    let sequence = merge.sequence();
+    // Before its session has begun, a client has no requests that could be answered.
+    let mut none = std::collections::BTreeMap::new();
+    let requests = merge.legs.get_mut(leg).map_or(&mut none, |leg| &mut leg.requests);
+    let mut sender = Sender {
+        front: &merge.front,
+        hub: &merge.part.hubs[leg],
+        connection: merge.connection,
+        wants: &merge.wants,
+        sequence,
+        out: &mut merge.writing.out,
+        requests,
+    };
+    commands::take(&mut sender, op, data)
+}
