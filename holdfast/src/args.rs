@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 //! The tree of commands and their flags.
 
-use std::path::PathBuf;
-
 use clap::{Parser, Subcommand};
+use holdfast_service::process::{RunFlags, SettingsFlag};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -14,6 +13,7 @@ Examples:
   holdfast up --config config.json        a file in gateway-proxy's form
   holdfast doctor                         what is wrong, and how to mend it
   holdfast config                         what is in effect, and where it comes from
+  holdfast tail --event MESSAGE_CREATE    messages as they pass
 
 Then point the bot's library at ws://localhost:7878 instead of Discord's gateway.
 
@@ -23,9 +23,8 @@ Exit codes: 0 ended as asked, 1 error, 2 wrong arguments or settings, 3 refused 
 #[derive(Debug, Parser)]
 #[command(name = "holdfast", version, after_help = EXAMPLES, max_term_width = 110)]
 pub(crate) struct Args {
-    /// Settings file; without it holdfast.toml, /holdfast.toml, config.json or /config.json, if there is one
-    #[arg(long, short, global = true, value_name = "FILE", env = "HOLDFAST_CONFIG")]
-    pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) settings: SettingsFlag,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -35,25 +34,19 @@ pub(crate) enum Command {
     /// Start all services that the settings name
     Up(Up),
     /// Start the gateway service alone: shards, log and WebSocket front
-    Ws(Run),
+    Ws(RunFlags),
     /// Print the effective settings with their origin, secrets masked
     Config,
     /// Check token, gateway, intents, identify budget, ports, folders and limits, and say how to mend each
     Doctor,
-}
-
-/// Flags of every command that starts services.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Run {
-    /// Write the addresses in use to this file as JSON once they are bound (for ports given as 0)
-    #[arg(long, value_name = "FILE")]
-    pub(crate) addresses: Option<PathBuf>,
+    /// Show events as they pass, from the broker or the WebSocket front, one line each
+    Tail(Tail),
 }
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Up {
     #[command(flatten)]
-    pub(crate) run: Run,
+    pub(crate) run: RunFlags,
     /// Simulate Discord in this process: a small world with some traffic, no account needed
     #[arg(long)]
     pub(crate) simulate: bool,
@@ -68,8 +61,45 @@ pub(crate) struct Up {
     pub(crate) messages: u32,
 }
 
+/// What `tail` shows: of a flag given several times, or with commas, any value; of different flags, all.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Tail {
+    /// Only events of this name, such as MESSAGE_CREATE
+    #[arg(long = "event", value_name = "NAME", value_delimiter = ',')]
+    pub(crate) events: Vec<String>,
+    /// Only events of this guild
+    #[arg(long = "guild", value_name = "ID", value_delimiter = ',')]
+    pub(crate) guilds: Vec<u64>,
+    /// Only events of this shard
+    #[arg(long = "shard", value_name = "NUMBER", value_delimiter = ',')]
+    pub(crate) shards: Vec<u32>,
+    /// Where to watch; without it at the broker, if the settings have one
+    #[arg(long, value_enum)]
+    pub(crate) source: Option<Source>,
+    /// Address of the WebSocket front; without it ws.public_url
+    #[arg(long)]
+    pub(crate) url: Option<String>,
+    /// Whole events as JSON, one a line
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Show tokens too
+    #[arg(long, requires = "json")]
+    pub(crate) secrets: bool,
+}
+
+/// Where events are watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Source {
+    /// A queue at RabbitMQ, which goes with the command
+    Broker,
+    /// A client of the WebSocket front
+    Front,
+}
+
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use clap::CommandFactory;
 
     use super::*;
@@ -82,7 +112,7 @@ mod tests {
     #[test]
     fn the_settings_file_may_stand_before_or_after_the_command() {
         for line in [["holdfast", "--config", "a.toml", "up"], ["holdfast", "up", "--config", "a.toml"]] {
-            assert_eq!(Args::parse_from(line).config, Some(PathBuf::from("a.toml")));
+            assert_eq!(Args::parse_from(line).settings.file, Some(PathBuf::from("a.toml")));
         }
     }
 

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use holdfast_discord::Intents;
 use holdfast_rest::{Client, GatewayBot, RestError};
+use holdfast_service::process::SettingsFlag;
 use holdfast_service::{Exit, bind, file_limit};
 use tokio::net::TcpStream;
 
-use crate::args::Args;
-use crate::settings::{Settings, Written, refuse};
+use crate::services::{ALL, Settings};
 
 /// How long the gateway may take to accept a connection.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -35,14 +35,14 @@ struct Report {
 }
 
 /// The command `doctor`.
-pub(crate) async fn run(args: &Args) -> anyhow::Result<Exit> {
-    let written = match Written::find(args) {
+pub(crate) async fn run(flag: &SettingsFlag) -> anyhow::Result<Exit> {
+    let written = match ALL.find(flag) {
         Ok(written) => written,
-        Err(problems) => return refuse(&problems),
+        Err(problems) => return Ok(ALL.refuse(&problems)),
     };
-    let settings = match written.read().into_result() {
+    let settings = match ALL.read(&written.document).into_result() {
         Ok(settings) => settings,
-        Err(problems) => return refuse(&problems),
+        Err(problems) => return Ok(ALL.refuse(&problems)),
     };
     let mut report = Report::default();
     let file = written.file.map_or("defaults and environment".to_owned(), |file| file.display().to_string());
@@ -62,7 +62,7 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<Exit> {
 
 /// Asks Discord; whether it refuses the token.
 async fn discord(settings: &Settings, report: &mut Report) -> bool {
-    let discord = &settings.ws.discord;
+    let discord = &settings.services.ws.discord;
     let client = match Client::new(&discord.api_url, &discord.token) {
         Ok(client) => client,
         Err(error) => {
@@ -78,7 +78,7 @@ async fn discord(settings: &Settings, report: &mut Report) -> bool {
             return refused;
         }
     }
-    match client.gateway_bot(Some(&settings.ws.public_url)).await {
+    match client.gateway_bot(Some(&settings.services.ws.public_url)).await {
         Ok(gateway) => {
             report.add("gateway", reach(&gateway.url).await);
             report.add("shards", shards(settings, &gateway));
@@ -97,12 +97,12 @@ async fn discord(settings: &Settings, report: &mut Report) -> bool {
 }
 
 fn machine(settings: &Settings, report: &mut Report) {
-    report.add("ws.listen", port(settings.ws.listen, "ws.listen"));
+    report.add("ws.listen", port(settings.services.ws.listen, "ws.listen"));
     if settings.admin.enabled {
         report.add("admin.listen", port(settings.admin.listen, "admin.listen"));
     }
-    report.add("ws.state_dir", folder(&settings.ws.state_dir));
-    if let Some(tls) = &settings.ws.tls {
+    report.add("ws.state_dir", folder(&settings.services.ws.state_dir));
+    if let Some(tls) = &settings.services.ws.tls {
         report.add(
             "ws.tls",
             match tls.server_config() {
@@ -112,7 +112,7 @@ fn machine(settings: &Settings, report: &mut Report) {
         );
     }
     if let Some(limit) = file_limit() {
-        report.add("open files", files(limit, settings.ws.max_clients as u64));
+        report.add("open files", files(limit, settings.services.ws.max_clients as u64));
     }
 }
 
@@ -140,17 +140,17 @@ fn host_and_port(url: &str) -> Option<(String, u16)> {
 
 /// How many shards are ours.
 fn ours(settings: &Settings, recommended: u32) -> u32 {
-    let shards = &settings.ws.shards;
+    let shards = &settings.services.ws.shards;
     let total = shards.total.unwrap_or(recommended);
     shards.end.unwrap_or(total).min(total).saturating_sub(shards.start)
 }
 
 fn shards(settings: &Settings, gateway: &GatewayBot) -> Finding {
     let recommended = gateway.shards;
-    let total = settings.ws.shards.total.unwrap_or(recommended);
+    let total = settings.services.ws.shards.total.unwrap_or(recommended);
     match ours(settings, recommended) {
         0 => broken_of(
-            format!("none is ours: {total} in all, ours begin at {}", settings.ws.shards.start),
+            format!("none is ours: {total} in all, ours begin at {}", settings.services.ws.shards.start),
             "lower ws.shards.start, or raise ws.shards.total",
         ),
         _ if total < recommended => warning_of(

@@ -2,43 +2,34 @@
 //! All of Holdfast in one binary: arguments come in, one command runs, an exit code goes out.
 
 mod args;
+mod config;
 mod doctor;
-mod drop_in;
-mod settings;
+mod services;
 mod simulate;
+mod tail;
 mod up;
 
 use std::process::ExitCode;
 
 use args::{Args, Command};
 use clap::Parser;
-use holdfast_service::Exit;
+use holdfast_service::process;
+
+use crate::services::{ALL, WS};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    holdfast_service::raise_file_limit();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return fail(&error.into()).into(),
-    };
-    let outcome = runtime.block_on(async {
-        match &args.command {
-            Command::Up(options) => up::up(&args, options).await,
-            Command::Ws(options) => up::ws(&args, options).await,
-            Command::Config => settings::print(&args),
-            Command::Doctor => doctor::run(&args).await,
+    let Args { settings, command } = &args;
+    process::main(ALL.name, async {
+        match command {
+            Command::Up(options) => up::run(settings, options).await,
+            Command::Ws(flags) => Ok(WS.start(settings, flags).await?),
+            Command::Config => config::run(settings),
+            Command::Doctor => doctor::run(settings).await,
+            Command::Tail(options) => tail::run(settings, options).await,
         }
-    });
-    // Threads that block (a name being looked up) must not hold up the end.
-    runtime.shutdown_background();
-    outcome.unwrap_or_else(|error| fail(&error)).into()
-}
-
-fn fail(error: &anyhow::Error) -> Exit {
-    // Standard error may be closed; there is nobody left to tell then.
-    let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("holdfast: {error:#}\n"));
-    Exit::Error
+    })
 }

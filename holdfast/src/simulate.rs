@@ -4,12 +4,11 @@
 
 use anyhow::Context as _;
 use holdfast_discord::Intents;
-use holdfast_service::settings::Value;
+use holdfast_service::settings::{Value, Written};
 use holdfast_simulator::{Limits, Options, Simulator, Traffic, WorldSpec};
 use tempfile::TempDir;
 
 use crate::args::Up;
-use crate::settings::Written;
 
 /// The bot's token in the simulated world.
 const TOKEN: &str = "simulated-token";

@@ -61,19 +61,34 @@ fn up_simulate_needs_nothing_and_ends_with_0_on_sigterm() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_contract_names_every_metric_and_no_other() {
     let mut documented = metrics_of_the_contract();
-    let folder = Folder::new();
+    // With labels, and without a sample: nobody sends commands here.
+    documented
+        .retain(|(name, _)| !matches!(name.as_str(), "holdfast_amqp_commands" | "holdfast_amqp_guilds_read"));
+    let prefix = format!("test-metrics-{}", std::process::id());
+    let settings = format!(
+        "[broker]\nurl = \"amqp://guest:guest@127.0.0.1:5672/%2f\"\nprefix = \"test-metrics\"\n\
+         [cluster]\nurl = \"redis://127.0.0.1:6379\"\nprefix = \"{prefix}\"\n"
+    );
+    let folder = Folder::with("holdfast.toml", &settings);
     let holdfast = Running::start(&folder, &["up", "--simulate"], "addresses.json");
     let admin = holdfast.address("admin");
     until("all shards are live", || get(&admin, "/readyz").starts_with("HTTP/1.1 200"));
+    // No queue is bound for them.
+    until("events are returned", || get(&admin, "/metrics").contains("holdfast_ws_amqp_unrouted_total{"));
     // A metric with labels appears with its first sample.
     say_nonsense(&holdfast.address("ws")).await;
     until("the nonsense is refused", || get(&admin, "/metrics").contains("holdfast_ws_client_closes"));
+    until("the state is looked at", || get(&admin, "/metrics").contains("holdfast_ws_state_entities{"));
     let text = get(&admin, "/metrics");
     let mut registered: Vec<_> = text
         .lines()
         .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '))
         .map(|(name, kind)| (name.to_owned(), kind.to_owned()))
         .collect();
+    drop(holdfast);
+    // What replicas share outlives them.
+    let forget = format!("redis-cli --scan --pattern '{prefix}:*' | xargs -r redis-cli DEL");
+    Command::new("sh").args(["-c", &forget]).output().expect("redis-cli is installed");
     documented.sort();
     registered.sort();
     assert_eq!(documented, registered);
@@ -138,6 +153,7 @@ async fn a_port_in_use_is_an_error_that_names_the_setting() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("ws.listen") && said.contains("another process"), "{said}");
+    assert_eq!(said.matches("in use").count(), 1, "the reason is said once: {said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -54,7 +54,7 @@ fn a_gateway_has_a_host_and_a_port() {
 }
 
 fn settings(toml: &str) -> Settings {
-    Document::parse(toml, "test").expect("TOML").read(Settings::read).value
+    ALL.read(&Document::parse(toml, "test").expect("TOML")).value
 }
 
 fn gateway(shards: u32, remaining: u32) -> GatewayBot {

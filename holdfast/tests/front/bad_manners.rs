@@ -7,7 +7,9 @@ use holdfast_simulator::Traffic;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{Client, Holdfast, TEXT, Wire, discord, frame, read_close, request, until, within};
+use crate::support::{
+    Client, Holdfast, TEXT, Wire, demand, discord, frame, read_close, request, until, within,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_handshake_that_takes_too_long_is_ended() {
@@ -40,23 +42,33 @@ async fn a_handshake_that_takes_too_long_is_ended() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn thousands_of_idle_connections_are_closed_in_time() {
-    const IDLE: usize = 2_000;
+    // Long enough for all to be open at once on a busy machine.
+    let (idle, timeout) = demand::usually((2_000, "5s"), (10_000, "20s"));
+    let timeouts = format!("handshake_timeout = \"{timeout}\"\nidentify_timeout = \"{timeout}\"");
     holdfast_service::raise_file_limit();
+    let limit = holdfast_service::file_limit().unwrap_or(u64::MAX);
+    assert!(limit > idle + 200, "{limit} open files are too few for this test: raise the hard limit");
     let discord = discord(1, 4).await;
-    let holdfast = Holdfast::start(&discord, "handshake_timeout = \"1s\"\nidentify_timeout = \"1s\"").await;
+    let holdfast = Holdfast::start(&discord, &timeouts).await;
     let (mut good, _) = Client::identified(&holdfast.url, [0, 1]).await;
     discord.traffic(Traffic::messages(100.0));
-    let mut idle = Vec::new();
-    for number in 0..IDLE {
-        // Half of them are WebSockets that never identify, half never ask for one.
-        let wire = if number % 2 == 0 {
-            Wire::upgraded(&holdfast.url, "v=10").await
-        } else {
-            Wire::tcp(&holdfast.url).await
-        };
-        idle.push(wire);
+    let before = holdfast.resident_mib();
+    let mut wires = Vec::new();
+    for number in 0..idle {
+        // Ports are counted per address. Half of the connections are WebSockets that never identify, half never ask
+        // for one.
+        let mut wire =
+            Wire::tcp_from(&holdfast.url, [127, 0, 1, u8::try_from(number / 1_000).unwrap() + 1]).await;
+        if number % 2 == 0 {
+            wire.upgrade("v=10").await;
+        }
+        wires.push(wire);
     }
-    for (number, wire) in idle.iter_mut().enumerate() {
+    let open = holdfast.metric("process_open_fds").await;
+    assert!(open >= idle as f64, "{open} connections are open at once");
+    let each_kib = (holdfast.resident_mib() - before) * 1024 / idle;
+    assert!(each_kib <= 32, "{each_kib} KiB for an idle connection");
+    for (number, wire) in wires.iter_mut().enumerate() {
         let (code, _) = wire.closed().await;
         assert_eq!(code, if number % 2 == 0 { 4009 } else { 0 });
         wire.ended().await;
@@ -65,7 +77,7 @@ async fn thousands_of_idle_connections_are_closed_in_time() {
     let sent = discord.stop_traffic().await.sent;
     good.until_last(&sent).await;
     good.ledger.assert_each_once(&sent, &BTreeMap::new());
-    drop(idle);
+    drop(wires);
     until("all connections forgotten", async || {
         holdfast.metric("holdfast_ws_client_connections").await <= 2.0
     })

@@ -13,8 +13,9 @@ const MESSAGES: u64 = 60;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_form_says_the_same() {
-    for stored in [true, false] {
-        let discord = discord(1, 6).await;
+    // The clients have one shard, whether we have one or four.
+    for (stored, shards) in [(true, 1), (false, 1), (true, 4)] {
+        let discord = discord(shards, 6 * shards).await;
         let holdfast = Holdfast::start(&discord, &format!("stored_zlib = {stored}")).await;
         holdfast.live().await;
         let mut clients = Vec::new();
@@ -27,7 +28,8 @@ async fn every_form_says_the_same() {
         }
         // Each has its snapshot before the first event: what came before it would be in it.
         holdfast.clients(clients.len()).await;
-        discord.traffic(Traffic { burst: MESSAGES * 2, ..Traffic::mixed(0.0) });
+        // One shard's: between several there is no order.
+        discord.traffic(Traffic { burst: MESSAGES * 2, shards: Some(vec![0]), ..Traffic::mixed(0.0) });
         let sent = discord.finish_traffic().await.sent;
         let last: u64 = sent.values().sum();
         assert!(last > 0);
@@ -138,16 +140,16 @@ enum Unpack {
 }
 
 /// A client that reads exactly one form, and fails when it gets another.
-struct Reader {
-    wire: Wire,
-    form: String,
+pub(crate) struct Reader {
+    pub(crate) wire: Wire,
+    pub(crate) form: String,
     etf: bool,
     unpack: Unpack,
 }
 
 impl Reader {
     /// Connects and reads HELLO.
-    async fn open(url: &str, encoding: &str, transport: &str) -> Self {
+    pub(crate) async fn open(url: &str, encoding: &str, transport: &str) -> Self {
         let compress = if transport.is_empty() { String::new() } else { format!("&compress={transport}") };
         let wire = Wire::upgraded(url, &format!("v=10&encoding={encoding}{compress}")).await;
         let unpack = match transport {
@@ -176,7 +178,7 @@ impl Reader {
         reader
     }
 
-    async fn say(&mut self, payload: &Value) {
+    pub(crate) async fn say(&mut self, payload: &Value) {
         let bytes = if self.etf {
             frame(BINARY, &etf::encode(payload))
         } else {
@@ -196,7 +198,7 @@ impl Reader {
         said
     }
 
-    async fn next(&mut self) -> Value {
+    pub(crate) async fn next(&mut self) -> Value {
         let (opcode, bytes) = self.wire.frame().await.expect("a payload comes");
         let plain = matches!(self.unpack, Unpack::Plain) && !self.etf;
         assert_eq!(opcode, if plain { TEXT } else { BINARY }, "{}", self.form);

@@ -3,17 +3,23 @@
 //! promised, tried by causing what could break it.
 #![cfg(test)]
 
+mod backoff;
 mod bad_input;
 mod bad_manners;
 mod commands;
 mod cuts;
 mod damage;
 mod encodings;
+mod heartbeats;
 mod intents;
 mod members;
 mod process;
 mod restarts;
+mod shard_counts;
 mod slow;
 mod snapshot;
+mod soak;
+mod splice;
 mod support;
+mod tail;
 mod tls;

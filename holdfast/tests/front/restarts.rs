@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use holdfast_simulator::{Fault, FaultKind, Simulator, Traffic, Trim};
 
-use crate::support::{ALL, Client, Holdfast, discord, discord_with};
+use crate::support::{ALL, Client, Holdfast, discord, discord_with, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn holdfast_killed_under_traffic_loses_nothing() {
@@ -73,6 +73,19 @@ async fn after_a_restart_a_new_client_still_gets_the_full_state() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn guilds_that_change_all_the_time_are_checkpointed_all_the_same() {
+    let discord = discord(1, 4).await;
+    let holdfast = Holdfast::start(&discord, "checkpoint_age = \"1s\"").await;
+    holdfast.live().await;
+    // Enough to keep the compaction of their state busy without a pause.
+    discord.traffic(Traffic::mixed(400.0));
+    until("checkpoints of each guild", async || {
+        holdfast.metric("holdfast_ws_checkpoints_total").await >= 8.0
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn other_intents_begin_a_new_session_at_the_restart() {
     let discord = discord(1, 4).await;
     let mut holdfast = Holdfast::start(&discord, "").await;
@@ -96,9 +109,11 @@ async fn a_session_that_ended_upstream_is_not_resumed_after_a_restart_either() {
     bot.until_last(&discord.finish_traffic().await.sent).await;
     bot.cut();
     holdfast.detached(1).await;
+    let ended = holdfast.stored_stream();
     discord.fault(&Fault::new(0, FaultKind::Op9).resumable(false));
     discord.wait_for_identify(0).await.expect("a new session");
-    holdfast.live().await;
+    // A kill in the moments before the record is stored loses the session.
+    until("the new session is stored", async || holdfast.stored_stream() != ended).await;
     holdfast.kill_and_restart().await;
     assert_eq!(bot.resume(&holdfast.url).await["op"], 9);
     // Its next IDENTIFY takes over what it missed all the same.
@@ -180,6 +195,34 @@ async fn a_catch_up_that_is_cut_is_not_lost() {
     new.until_last(&sent).await;
     cut.ledger.extend(&new.ledger);
     cut.ledger.assert_none_lost(&sent);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_catch_up_that_a_crash_cuts_goes_on_where_the_client_was() {
+    let discord = discord(1, 4).await;
+    // What comes after the first batch is not on disk when the crash comes.
+    let rarely = "[ws.log]\nbatch_interval = \"10s\"\nbatch_events = 65536";
+    let mut holdfast = Holdfast::start(&discord, rarely).await;
+    holdfast.live().await;
+    let (mut old, _) = Client::identified(&holdfast.url, [0, 1]).await;
+    old.cut();
+    holdfast.detached(1).await;
+    discord.traffic(Traffic::burst(2_000));
+    discord.finish_traffic().await;
+    let (mut client, _) = Client::identified(&holdfast.url, [0, 1]).await;
+    client.until_messages(300).await;
+    client.cut();
+    // The session that the client has is stored, as it is at once.
+    holdfast.detached(1).await;
+    until("the session is stored", async || {
+        let stored = std::fs::read(holdfast.state().join("shards/0-of-1/clients")).unwrap_or_default();
+        stored.windows(client.session.len()).any(|bytes| bytes == client.session.as_bytes())
+    })
+    .await;
+    holdfast.kill_and_restart().await;
+    let resumed = client.resume(&holdfast.url).await;
+    assert_eq!(resumed["t"], "RESUMED", "{resumed}");
+    finish(&discord, &mut client).await;
 }
 
 async fn finish(discord: &Simulator, client: &mut Client) {

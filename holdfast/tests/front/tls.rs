@@ -59,7 +59,7 @@ async fn start(discord: &Simulator) -> (Holdfast, TlsConnector) {
 }
 
 /// Writes a certificate for `localhost` and its key; gives what trusts it.
-fn certificate(folder: &Path) -> TlsConnector {
+pub(crate) fn certificate(folder: &Path) -> TlsConnector {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate is made");
     std::fs::write(folder.join("cert.pem"), made.cert.pem()).expect("it is written");
     std::fs::write(folder.join("key.pem"), made.signing_key.serialize_pem()).expect("it is written");
@@ -78,7 +78,10 @@ fn address(holdfast: &Holdfast) -> &str {
     holdfast.url.trim_start_matches("ws://")
 }
 
-async fn connect(holdfast: &Holdfast, connector: &TlsConnector) -> WebSocketStream<TlsStream<TcpStream>> {
+pub(crate) async fn connect(
+    holdfast: &Holdfast,
+    connector: &TlsConnector,
+) -> WebSocketStream<TlsStream<TcpStream>> {
     let tcp = TcpStream::connect(address(holdfast)).await.expect("TCP connects");
     let name = ServerName::try_from("localhost").expect("a name");
     let tls = within("TLS", connector.connect(name, tcp)).await.expect("the certificate is trusted");
@@ -87,7 +90,7 @@ async fn connect(holdfast: &Holdfast, connector: &TlsConnector) -> WebSocketStre
     within("the upgrade", builder.connect_on(tls)).await.expect("the upgrade succeeds").0
 }
 
-async fn next(socket: &mut WebSocketStream<TlsStream<TcpStream>>) -> Value {
+pub(crate) async fn next(socket: &mut WebSocketStream<TlsStream<TcpStream>>) -> Value {
     let message = within("a payload", socket.next()).await.expect("the connection lives").expect("a message");
     serde_json::from_slice(message.as_payload()).expect("payloads are JSON")
 }

@@ -20,6 +20,8 @@ pub(crate) struct Client {
     pub(crate) sequence: u64,
     pub(crate) shard: [u32; 2],
     pub(crate) intents: u64,
+    /// By which the front tells it from others of the same shard, if it has one.
+    pub(crate) name: String,
     /// Dispatches by name.
     pub(crate) seen: BTreeMap<String, u64>,
 }
@@ -63,19 +65,26 @@ impl Client {
             sequence: 0,
             shard,
             intents: ALL,
+            name: String::new(),
             seen: BTreeMap::new(),
         }
     }
 
     /// Connects and reads HELLO.
     pub(crate) async fn connect(&mut self, url: &str) -> Value {
-        let uri = format!("{url}/?v=10&encoding=json").parse().expect("an address");
+        self.try_connect(url).await.expect("the upgrade succeeds and HELLO comes")
+    }
+
+    /// The same, where nobody may be listening.
+    pub(crate) async fn try_connect(&mut self, url: &str) -> Result<Value, Ended> {
+        let name = if self.name.is_empty() { String::new() } else { format!("&name={}", self.name) };
+        let uri = format!("{url}/?v=10&encoding=json{name}").parse().expect("an address");
         let builder = ClientBuilder::from_uri(uri);
-        let (socket, _) = within("a WebSocket", builder.connect()).await.expect("the upgrade succeeds");
+        let (socket, _) = within("a WebSocket", builder.connect()).await.map_err(|_| Ended::Cut)?;
         self.socket = Some(socket);
-        let hello = self.next().await.expect("HELLO comes");
+        let hello = self.next().await?;
         assert_eq!(hello["op"], 10);
-        hello
+        Ok(hello)
     }
 
     /// Connects, identifies and reads READY and the guilds that it names as available.
@@ -99,19 +108,27 @@ impl Client {
 
     /// Sends IDENTIFY.
     pub(crate) async fn send_identify(&mut self) {
+        self.send(&self.identify_payload()).await;
+    }
+
+    pub(crate) fn identify_payload(&self) -> Value {
         let data = json!({
             "token": TOKEN, "intents": self.intents, "shard": self.shard,
             "properties": { "os": "linux", "browser": "test", "device": "test" },
         });
-        self.send(&json!({ "op": 2, "d": data })).await;
+        json!({ "op": 2, "d": data })
+    }
+
+    pub(crate) fn resume_payload(&self) -> Value {
+        let data = json!({ "token": TOKEN, "session_id": self.session, "seq": self.sequence });
+        json!({ "op": 6, "d": data })
     }
 
     /// Connects and resumes. The replay's events are noted as they come; gives the first payload after HELLO
     /// that isn't one of them: RESUMED or INVALID_SESSION.
     pub(crate) async fn resume(&mut self, url: &str) -> Value {
         self.connect(url).await;
-        let data = json!({ "token": TOKEN, "session_id": self.session, "seq": self.sequence });
-        self.send(&json!({ "op": 6, "d": data })).await;
+        self.send(&self.resume_payload()).await;
         loop {
             let payload = self.next().await.expect("the replay comes");
             if payload["t"] == "RESUMED" || payload["op"] == 9 {
@@ -122,8 +139,13 @@ impl Client {
 
     /// Sends a payload.
     pub(crate) async fn send(&mut self, payload: &Value) {
+        self.try_send(payload).await.expect("the payload is sent");
+    }
+
+    /// The same, over a connection that may be over.
+    pub(crate) async fn try_send(&mut self, payload: &Value) -> Result<(), Ended> {
         let socket = self.socket.as_mut().expect("connected");
-        socket.send(Message::text(payload.to_string())).await.expect("the payload is sent");
+        socket.send(Message::text(payload.to_string())).await.map_err(|_| Ended::Cut)
     }
 
     /// A heartbeat with the last sequence, and its acknowledgement.
@@ -150,7 +172,12 @@ impl Client {
             if let Some(sequence) = payload["s"].as_u64() {
                 assert!(
                     sequence >= self.sequence || self.session.is_empty() || payload["t"] == "READY",
-                    "sequences rise"
+                    "sequences rise: {} after {}, shard {:?} {}: {}",
+                    sequence,
+                    self.sequence,
+                    self.shard,
+                    self.name,
+                    payload["t"]
                 );
                 self.sequence = sequence;
             }
@@ -186,10 +213,11 @@ impl Client {
         }
     }
 
-    /// Reads what is there until the connection ends.
+    /// Reads what is there until the connection ends; ends it on this side too, which the front waits for.
     pub(crate) async fn until_end(&mut self) -> Ended {
         loop {
             if let Err(ended) = self.next().await {
+                self.cut();
                 return ended;
             }
         }

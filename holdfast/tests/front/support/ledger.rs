@@ -24,6 +24,11 @@ impl Ledger {
         }
     }
 
+    /// What came, by guild, in order.
+    pub(crate) fn got(&self) -> &BTreeMap<String, Vec<u64>> {
+        &self.got
+    }
+
     /// Messages so far.
     pub(crate) fn count(&self) -> usize {
         self.got.values().map(Vec::len).sum()

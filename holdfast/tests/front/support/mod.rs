@@ -2,6 +2,7 @@
 //! What the tests are told with: a simulated Discord, a Holdfast process, clients, and a count of messages.
 
 mod client;
+pub(crate) mod demand;
 pub(crate) mod etf;
 mod ledger;
 mod process;
@@ -10,7 +11,7 @@ mod wire;
 pub(crate) use client::{Client, Ended};
 pub(crate) use ledger::Ledger;
 pub(crate) use process::{Holdfast, Setup};
-pub(crate) use wire::{BINARY, PING, TEXT, Wire, frame, identify, read_close, request};
+pub(crate) use wire::{BINARY, CLOSE, PING, TEXT, Wire, frame, identify, read_close, request};
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -59,6 +60,13 @@ pub(crate) fn of_shard(
 ) -> BTreeMap<String, u64> {
     let guilds: Vec<String> = discord.guilds(shard, count).iter().map(u64::to_string).collect();
     sent.iter().filter(|(guild, _)| guilds.contains(guild)).map(|(guild, n)| (guild.clone(), *n)).collect()
+}
+
+/// Nothing that Discord punishes was done in a long outage. After three failures in a row a shard tries Discord's general
+/// address: the one for resuming may be what is gone.
+pub(crate) fn assert_well_behaved(discord: &Simulator) {
+    let violations = discord.violations();
+    assert!(violations.iter().all(|violation| violation.kind == "resume_url"), "{violations:?}");
 }
 
 /// Waits for something that only asking again can tell.

@@ -14,7 +14,7 @@ use super::{ALL, TOKEN, within};
 
 /// A running process, and the folder that outlives it.
 pub(crate) struct Holdfast {
-    child: Child,
+    pub(super) child: Child,
     folder: tempfile::TempDir,
     pub(crate) url: String,
     pub(crate) admin: String,
@@ -31,11 +31,33 @@ pub(crate) struct Setup<'a> {
     pub(crate) ws: &'a str,
     /// The level of the log.
     pub(crate) log: &'a str,
+    /// `ws.state_dir`; by default a folder that goes with the test.
+    pub(crate) state: Option<&'a str>,
 }
 
 impl Default for Setup<'_> {
     fn default() -> Self {
-        Self { intents: ALL, discord: "", cache: "members = true, presences = true", ws: "", log: "info" }
+        let cache = "members = true, presences = true";
+        Self { intents: ALL, discord: "", cache, ws: "", log: "info", state: None }
+    }
+}
+
+impl Setup<'_> {
+    /// Writes the settings file.
+    pub(super) fn write(&self, api_url: &str, folder: &Path) {
+        let settings = format!(
+            "[discord]\ntoken = \"{TOKEN}\"\napi_url = \"{}\"\nintents = {}\n{}\n\
+             [admin]\nlisten = \"127.0.0.1:0\"\n[log]\nlevel = \"{}\"\n\
+             [ws]\nlisten = \"127.0.0.1:0\"\nstate_dir = \"{}\"\ncache = {{ {} }}\n{}\n",
+            api_url,
+            self.intents,
+            self.discord,
+            self.log,
+            self.state.map_or_else(|| folder.join("state"), PathBuf::from).display(),
+            self.cache,
+            self.ws,
+        );
+        std::fs::write(folder.join("holdfast.toml"), settings).expect("settings are written");
     }
 }
 
@@ -53,36 +75,14 @@ impl Holdfast {
     /// Starts before whatever is, or will be, at an address.
     pub(crate) async fn start_at(api_url: &str, setup: &Setup<'_>) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let settings = format!(
-            "[discord]\ntoken = \"{TOKEN}\"\napi_url = \"{}\"\nintents = {}\n{}\n\
-             [admin]\nlisten = \"127.0.0.1:0\"\n[log]\nlevel = \"{}\"\n\
-             [ws]\nlisten = \"127.0.0.1:0\"\nstate_dir = \"{}\"\ncache = {{ {} }}\n{}\n",
-            api_url,
-            setup.intents,
-            setup.discord,
-            setup.log,
-            folder.path().join("state").display(),
-            setup.cache,
-            setup.ws,
-        );
-        std::fs::write(folder.path().join("holdfast.toml"), settings).expect("settings are written");
+        setup.write(api_url, folder.path());
         let (child, url, admin) = launch(folder.path()).await;
         Self { child, folder, url, admin }
     }
 
     /// A second process with the same settings and state; how it ended and what it said.
     pub(crate) async fn second(&self) -> (Option<i32>, String) {
-        let said = self.folder.path().join("second");
-        let file = std::fs::File::create(&said).expect("the output file opens");
-        let child = Command::new(env!("CARGO_BIN_EXE_holdfast"))
-            .args(["ws", "--config"])
-            .arg(self.folder.path().join("holdfast.toml"))
-            .stdout(file.try_clone().expect("the file is cloned"))
-            .stderr(file)
-            .spawn();
-        let mut child = child.expect("the binary runs");
-        let status = exit(&mut child).await;
-        (status.code(), std::fs::read_to_string(said).unwrap_or_default())
+        run_to_the_end(self.folder.path()).await
     }
 
     /// Resident memory in MiB.
@@ -105,9 +105,14 @@ impl Holdfast {
 
     /// Ends the process as `kill -9` does, and starts it again with the same state.
     pub(crate) async fn kill_and_restart(&mut self) {
+        self.kill();
+        self.restart().await;
+    }
+
+    /// Ends the process as `kill -9` does.
+    pub(crate) fn kill(&mut self) {
         self.child.kill().expect("the process can be killed");
         self.child.wait().expect("the process has ended");
-        self.restart().await;
     }
 
     /// Changes the settings file: takes effect with the next start.
@@ -187,6 +192,19 @@ impl Holdfast {
         self.shards("the end of the connection is seen", detached).await;
     }
 
+    /// Waits until no session of any shard has a connection.
+    pub(crate) async fn nobody(&self) {
+        let nobody = |shards: &[Value]| shards.iter().all(|shard| shard["clients"] == 0);
+        self.shards("the end of all connections is seen", nobody).await;
+    }
+
+    /// The stream that a restart would find in shard 0's record.
+    pub(crate) fn stored_stream(&self) -> Option<String> {
+        let record = std::fs::read(self.state().join("shards").join("0-of-1").join("session")).ok()?;
+        let text = String::from_utf8_lossy(&record).into_owned();
+        Some(text.split("\"stream\":").nth(1)?.split(',').next()?.to_owned())
+    }
+
     /// Waits until `/shards` shows all shards live.
     pub(crate) async fn live(&self) {
         let live = |shards: &[Value]| shards.iter().all(|shard| shard["phase"] == "live");
@@ -223,6 +241,21 @@ impl Drop for Holdfast {
             eprintln!("── holdfast said ──\n{}", self.output());
         }
     }
+}
+
+/// A further process with a folder's settings; how it ended and what it said.
+pub(super) async fn run_to_the_end(folder: &Path) -> (Option<i32>, String) {
+    let said = folder.join("second");
+    let file = std::fs::File::create(&said).expect("the output file opens");
+    let child = Command::new(env!("CARGO_BIN_EXE_holdfast"))
+        .args(["ws", "--config"])
+        .arg(folder.join("holdfast.toml"))
+        .stdout(file.try_clone().expect("the file is cloned"))
+        .stderr(file)
+        .spawn();
+    let mut child = child.expect("the binary runs");
+    let status = exit(&mut child).await;
+    (status.code(), std::fs::read_to_string(said).unwrap_or_default())
 }
 
 /// Waits for a process to end; ends it when it doesn't.

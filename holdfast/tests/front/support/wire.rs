@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
 };
 
 use super::{ALL, TOKEN, within};
@@ -27,13 +27,27 @@ impl Wire {
         Self { tcp }
     }
 
+    /// TCP alone, from an address of our own choosing.
+    pub(crate) async fn tcp_from(url: &str, from: [u8; 4]) -> Self {
+        let address = url.trim_start_matches("ws://").parse().expect("an address");
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind((from, 0).into()).expect("loopback has all of 127.0.0.0/8");
+        let tcp = within("a TCP connection", socket.connect(address)).await.expect("it is accepted");
+        Self { tcp }
+    }
+
     /// Upgraded, HELLO not yet read.
     pub(crate) async fn upgraded(url: &str, query: &str) -> Self {
         let mut wire = Self::tcp(url).await;
-        wire.write(request(&format!("/?{query}")).as_bytes()).await;
-        let head = wire.head().await;
-        assert!(head.starts_with("HTTP/1.1 101"), "{head}");
+        wire.upgrade(query).await;
         wire
+    }
+
+    /// Makes a WebSocket of it; HELLO is not yet read.
+    pub(crate) async fn upgrade(&mut self, query: &str) {
+        self.write(request(&format!("/?{query}")).as_bytes()).await;
+        let head = self.head().await;
+        assert!(head.starts_with("HTTP/1.1 101"), "{head}");
     }
 
     /// With HELLO read, JSON without compression.

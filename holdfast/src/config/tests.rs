@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 //! The settings file in the root, and what is said about settings that are wrong.
 
+use holdfast_service::settings::{Document, Problem, Written};
+
 use super::*;
 
 const FILE: &str = include_str!("../../../holdfast.toml");
 
 #[test]
 fn the_settings_file_holds_the_defaults() {
-    let file = Document::parse(FILE, "holdfast.toml").expect("TOML").read(Settings::read);
-    let defaults = Document::empty().read(Settings::read);
+    let file = ALL.read(&Document::parse(FILE, "holdfast.toml").expect("TOML"));
+    let defaults = ALL.read(&Document::empty());
     assert_eq!(file.value, defaults.value);
     assert_eq!(paths(&file.problems), ["discord.token"], "only the token is missing");
 }
@@ -16,7 +18,7 @@ fn the_settings_file_holds_the_defaults() {
 #[test]
 fn the_settings_file_names_every_key_with_its_default() {
     let file = Document::parse(FILE, "holdfast.toml").expect("TOML");
-    let defaults = Document::empty().read(Settings::read).effective;
+    let defaults = ALL.read(&Document::empty()).effective;
     for path in defaults.paths() {
         let last = path.rsplit('.').next().expect("a last part");
         let optional = FILE.contains(&format!("\n#{last} = "));
@@ -31,16 +33,16 @@ fn the_settings_file_names_every_key_with_its_default() {
 #[test]
 fn the_settings_without_a_default_are_well_in_the_file() {
     let uncommented: String = FILE.lines().map(|line| uncommented(line) + "\n").collect();
-    let reading = Document::parse(&uncommented, "holdfast.toml").expect("TOML").read(Settings::read);
+    let reading = ALL.read(&Document::parse(&uncommented, "holdfast.toml").expect("TOML"));
     assert!(reading.problems.is_empty(), "{:?}", reading.problems);
-    assert!(reading.value.ws.presence.is_some() && reading.value.ws.tls.is_some());
+    assert!(reading.value.services.ws.presence.is_some() && reading.value.services.ws.tls.is_some());
 }
 
 #[test]
 fn everything_that_is_wrong_is_said_at_once_with_the_nearest_key_and_its_place() {
     let text = "[discord]\ntoken = \"t\"\ncompression = \"zstd\"\n[ws]\nlisten = \"7878\"\nheartbeat_intervall = \"1s\"\n\
                 memory = \"1 GiB\"\nshards = { total = 4, start = 4 }\n[ws.log]\nage = 30\n[api]\n[wss]\n";
-    let problems = Document::parse(text, "my.toml").expect("TOML").read(Settings::read).problems;
+    let problems = ALL.read(&Document::parse(text, "my.toml").expect("TOML")).problems;
     let said: Vec<_> = problems.iter().map(ToString::to_string).collect();
     for expected in [
         "discord.compression: expected one of \"zstd-stream\", \"zlib-stream\", \"none\", got \"zstd\" (my.toml, line 3)",
@@ -74,22 +76,22 @@ fn the_environment_lies_over_the_file() {
         ("HOME", "/root"),
     ];
     let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let written = Written::of(Some(path), variables).expect("parses");
-    let settings = written.read().into_result().expect("nothing is wrong");
-    assert_eq!(settings.ws.listen.to_string(), "0.0.0.0:2");
-    assert_eq!(settings.ws.max_clients, 5);
-    assert_eq!(settings.ws.shards.total, Some(8));
-    assert!(settings.ws.cache.members);
-    assert_eq!(settings.ws.catch_up.len(), 2);
-    assert_eq!(settings.ws.presence.expect("set")["status"], "idle");
-    assert!(settings.ws.discord.token.matches("from.the.environment"));
+    let written = Written::of(Some(path), variables, None).expect("parses");
+    let settings = ALL.read(&written.document).into_result().expect("nothing is wrong");
+    assert_eq!(settings.services.ws.listen.to_string(), "0.0.0.0:2");
+    assert_eq!(settings.services.ws.max_clients, 5);
+    assert_eq!(settings.services.ws.shards.total, Some(8));
+    assert!(settings.services.ws.cache.members);
+    assert_eq!(settings.services.ws.catch_up.len(), 2);
+    assert_eq!(settings.services.ws.presence.expect("set")["status"], "idle");
+    assert!(settings.services.ws.discord.token.matches("from.the.environment"));
     assert_eq!(settings.log.level, "info");
 }
 
 #[test]
 fn a_wrong_variable_is_named() {
     let variables = [("HOLDFAST__WS__LISTN".to_owned(), "x".to_owned())];
-    let problems = Written::of(None, variables).expect("parses").read().problems;
+    let problems = ALL.read(&Written::of(None, variables, None).expect("parses").document).problems;
     let said: Vec<_> = problems.iter().map(ToString::to_string).collect();
     let expected =
         "ws.listn: unknown key; did you mean `listen`? (environment variable HOLDFAST__WS__LISTN)".to_owned();
@@ -100,15 +102,15 @@ fn a_wrong_variable_is_named() {
 fn what_is_printed_masks_the_token_and_reads_back_the_same() {
     let text =
         "[discord]\ntoken = \"very.secret.token\"\n[ws]\nheartbeat_interval = \"500ms\"\nmax_clients = 9\n";
-    let reading = Document::parse(text, "my.toml").expect("TOML").read(Settings::read);
-    let (printed, _) = show(&reading.effective, reading.problems, None);
+    let reading = ALL.read(&Document::parse(text, "my.toml").expect("TOML"));
+    let printed = show(&reading.effective, None);
     assert!(!printed.contains("secret.token"), "{printed}");
     assert!(printed.contains("max_clients = 9") && printed.contains("# my.toml, line 5"), "{printed}");
-    let again = Document::parse(&printed, "printed").expect("TOML").read(Settings::read);
+    let again = ALL.read(&Document::parse(&printed, "printed").expect("TOML"));
     assert_eq!(paths(&again.problems), ["discord.token"], "only the token is missing");
     let mut again = again.value;
-    assert!(again.ws.discord.token.is_empty());
-    again.ws.discord.token = reading.value.ws.discord.token.clone();
+    assert!(again.services.ws.discord.token.is_empty());
+    again.services.ws.discord.token = reading.value.services.ws.discord.token.clone();
     assert_eq!(again, reading.value);
 }
 
@@ -118,26 +120,16 @@ fn a_token_file_is_read_and_a_missing_one_is_named() {
     let path = folder.path().join("token");
     std::fs::write(&path, "Bot file.token\n").expect("writes");
     let with = |path: &Path| format!("[discord]\ntoken_file = {:?}\n", path.display().to_string());
-    let reading = Document::parse(&with(&path), "my.toml").expect("TOML").read(Settings::read);
-    assert!(reading.value.ws.discord.token.matches("file.token"));
+    let reading = ALL.read(&Document::parse(&with(&path), "my.toml").expect("TOML"));
+    assert!(reading.value.services.ws.discord.token.matches("file.token"));
     let missing = Document::parse(&with(&folder.path().join("no")), "my.toml").expect("TOML");
-    assert!(paths(&missing.read(Settings::read).problems).contains(&"discord.token_file".to_owned()));
+    assert!(paths(&ALL.read(&missing).problems).contains(&"discord.token_file".to_owned()));
 }
 
 #[test]
 fn text_that_is_no_toml_is_named_with_its_line() {
     let problems = Document::parse("[ws]\nlisten = \nport == 3\n", "my.toml").expect_err("no TOML");
     assert!(problems.to_string().contains("my.toml, line 2"), "{problems}");
-}
-
-#[test]
-fn the_level_is_read_anew_from_the_file() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("holdfast.toml");
-    std::fs::write(&path, "[log]\nlevel = \"debug\"\n").expect("writes");
-    assert_eq!(level(Some(&path)), Ok("debug".to_owned()));
-    std::fs::write(&path, "[log]\nlevel = \"loud\"\n").expect("writes");
-    assert!(level(Some(&path)).is_err());
 }
 
 fn paths(problems: &[Problem]) -> Vec<String> {
@@ -148,7 +140,7 @@ fn paths(problems: &[Problem]) -> Vec<String> {
 fn uncommented(line: &str) -> String {
     match line.strip_prefix('#') {
         Some(rest)
-            if rest.starts_with(|first: char| first.is_ascii_lowercase())
+            if rest.starts_with(|first: char| first.is_ascii_lowercase() || first == '[')
                 && !rest.starts_with("token_file") =>
         {
             rest.to_owned()

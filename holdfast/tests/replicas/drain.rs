@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! A replica with many shards is told to end.
+
+use std::time::{Duration, Instant};
+
+use holdfast_simulator::Traffic;
+
+use crate::support::Fleet;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_shards_are_handed_over_within_seconds() {
+    let fleet = Fleet::new(100, 200).await;
+    let mut first = fleet.replica_with("weight = 10000").await;
+    fleet.settled(&[&first]).await;
+    let second = fleet.replica_with("weight = 1").await;
+    fleet.settled(&[&first, &second]).await;
+    assert!(first.shards_here().await.len() > 90);
+    fleet.discord.traffic(Traffic::messages(5.0));
+    fleet.worker.until_more(2_000).await;
+    fleet.worker.account().longest_silence();
+    let begun = Instant::now();
+    let rest = [&second];
+    let (status, ()) = tokio::join!(first.terminate(), fleet.settled(&rest));
+    let all = begun.elapsed();
+    assert_eq!(status.code(), Some(0), "{}", first.output());
+    fleet.worker.until_more(1_000).await;
+    let silence = fleet.worker.account().longest_silence();
+    println!("all live elsewhere after {all:?}; the longest pause in a shard's events: {silence:?}");
+    // On a busy machine, unoptimised: the benchmark has the real figures.
+    assert!(all < Duration::from_secs(30), "{all:?}");
+    assert!(silence < Duration::from_secs(20), "{silence:?}");
+    fleet.assert_whole().await;
+    fleet.assert_no_session_lost();
+    fleet.end().await;
+}
