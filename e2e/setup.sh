@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: AGPL-3.0-only
-# Installs the client libraries into e2e/node_modules and e2e/.venv, as the lock files say.
-# Does nothing when they are there already.
+# Installs the client libraries into e2e/node_modules and e2e/.venv, as the lock files say, and sets up the workers of
+# examples/ in their own folders. Installs nothing that is there already.
 set -eu
 cd "$(dirname "$0")"
 
@@ -26,3 +26,12 @@ if ! cmp -s requirements.txt .venv/.installed; then
     .venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
     cp requirements.txt .venv/.installed
 fi
+
+# Their generated code follows proto/, so it is made each time.
+PYTHON=$PYTHON ../examples/python-worker/setup.sh
+cd ../examples/typescript-worker
+if ! cmp -s package.json node_modules/.installed; then
+    npm install
+    cp package.json node_modules/.installed
+fi
+npm run --silent build

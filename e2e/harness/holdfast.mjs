@@ -12,7 +12,7 @@ import { Program } from './program.mjs';
 import { TOKEN } from './simulator.mjs';
 import { until } from './until.mjs';
 
-const BINARY =
+export const BINARY =
   process.env.HOLDFAST_BIN ?? fileURLToPath(new URL('../../target/debug/holdfast', import.meta.url));
 
 const CACHED = [

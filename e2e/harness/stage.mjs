@@ -20,6 +20,8 @@ const TARGETS = (process.env.E2E_TARGETS ?? 'direct,holdfast').split(',');
 
 export class Stage {
   bots = [];
+  /** Workers on RabbitMQ. */
+  workers = [];
   holdfast = null;
   /** Bots that are meant to dial the simulator itself. */
   straight = new Set();
@@ -169,7 +171,7 @@ export class Stage {
   /** What has been said by everybody: the first thing to read when a scenario failed. */
   said() {
     const parts = [['simulator', this.simulator?.tail], ['holdfast', this.holdfast?.tail]];
-    for (const bot of this.bots) parts.push([bot.name, bot.tail]);
+    for (const each of [...this.bots, ...this.workers]) parts.push([each.name, each.tail]);
     return parts.map(([name, tail]) => `──── ${name}\n${String(tail ?? '').split('\n').slice(-60).join('\n')}`).join('\n');
   }
 
@@ -200,7 +202,7 @@ export class Stage {
   }
 
   async #down() {
-    await Promise.all(this.bots.map((bot) => bot.kill()));
+    await Promise.all([...this.bots, ...this.workers].map((each) => each.kill()));
     await this.holdfast?.stop();
     await this.cutter?.close();
     await this.rest?.close();

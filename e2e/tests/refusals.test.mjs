@@ -24,9 +24,3 @@ story(
     'a right one is served as if nothing had been': (stage, client) => stage.readyBot(client),
   },
 );
-
-story(
-  'another shard count than Holdfast\'s: 4010',
-  { clients: CLIENTS, targets: ['holdfast'] },
-  { refused: refused(4010, { shard: [0, 3] }) },
-);

@@ -3,7 +3,7 @@
 
 use twilight_gateway::ShardId;
 
-use crate::stage::{BOTH, Stage, TOKEN, Target};
+use crate::stage::{BOTH, Stage};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_token_is_refused_for_good() {
@@ -11,13 +11,5 @@ async fn a_wrong_token_is_refused_for_good() {
         let stage = Stage::of(target, 1, 2).await;
         let bot = stage.bot_with("another-token", ShardId::ONE);
         assert_eq!(bot.given_up().await, Some(4004), "{target:?}");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_shard_that_holdfast_does_not_have_is_refused_for_good() {
-    let stage = Stage::of(Target::Holdfast, 2, 4).await;
-    for id in [ShardId::new(0, 3), ShardId::new(2, 3), ShardId::ONE] {
-        assert_eq!(stage.bot_with(TOKEN, id).given_up().await, Some(4010), "{id}");
     }
 }

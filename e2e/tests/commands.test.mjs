@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+// Workers tell Discord something through RabbitMQ and Holdfast, and ask for guilds, with code generated from proto/.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { Program } from '../harness/program.mjs';
+import { RabbitMq } from '../harness/rabbitmq.mjs';
+import { Stage } from '../harness/stage.mjs';
+import { until } from '../harness/until.mjs';
+import { LANGUAGES } from '../harness/worker.mjs';
+import { guildAtDiscord } from './world.mjs';
+
+const SCRIPTS = { python: 'amqp_commands.py', typescript: 'amqp-commands.mjs' };
+const UNKNOWN_GUILD = 8;
+
+/** Runs a script to its end; its reports by name. */
+async function reports(stage, language, settings) {
+  const { command } = LANGUAGES[language];
+  const script = fileURLToPath(new URL(`../bots/${SCRIPTS[language]}`, import.meta.url));
+  const said = {};
+  const program = new Program(language, command, [script], {
+    env: { E2E_BOT: JSON.stringify(settings) },
+    onLine: (line, stream) => {
+      if (stream !== 'stdout') return;
+      const { e, ...report } = JSON.parse(line);
+      said[e] = report;
+    },
+  });
+  stage.workers.push(program);
+  await until('the script is over', () => program.ended, { describe: () => program.tail });
+  assert.deepEqual([program.ended.code, said.over], [0, {}], String(program.tail));
+  return said;
+}
+
+for (const language of Object.keys(LANGUAGES)) {
+  test(`holdfast: ${language} sends commands`, { timeout: 120_000 }, async () => {
+    const rabbitmq = await RabbitMq.open();
+    let stage;
+    try {
+      stage = await Stage.open('holdfast', { ws: rabbitmq.settings() });
+      const [, guild] = stage.simulator.guilds();
+      const settings = {
+        url: rabbitmq.url(rabbitmq.ofWorkers),
+        prefix: rabbitmq.prefix,
+        guild,
+        playing: `from ${language}`,
+      };
+      await stage.withSaid(async () => {
+        const said = await reports(stage, language, settings);
+        await assertAnswers(stage, guild, said);
+        await until('op 3 at the simulator on every shard', async () => {
+          const updates = await stage.simulator.records(3);
+          const ours = updates.filter(({ d }) => d.status === 'idle' && d.activities[0]?.name === settings.playing);
+          return new Set(ours.map(({ shard }) => shard[0])).size === stage.shards;
+        });
+        await stage.assertClean();
+      });
+    } finally {
+      await stage?.close();
+      await rabbitmq.close();
+    }
+  });
+}
+
+async function assertAnswers(stage, guild, said) {
+  const atDiscord = await guildAtDiscord(stage, guild);
+  for (const field of ['id', 'name', 'member_count']) assert.equal(said.guild.guild[field], atDiscord[field]);
+  for (const list of ['channels', 'roles', 'members']) {
+    assert.equal(said.guild.guild[list].length, atDiscord[list].length, list);
+  }
+  assert.equal(said.noGuild.code, UNKNOWN_GUILD);
+  assert.equal(said.noMembers.code, UNKNOWN_GUILD);
+
+  const ids = atDiscord.members.map((member) => member.user.id);
+  assert.deepEqual(said.members.members.toSorted(), ids.toSorted());
+  const shard = Number((BigInt(guild) >> 22n) % BigInt(stage.shards));
+  const chunks = said.members.replies.length - 2;
+  const kinds = ['accepted', ...Array(chunks).fill('members_chunk'), 'done'];
+  assert.ok(chunks >= 1);
+  assert.deepEqual(said.members.replies, kinds.map((kind, number) => [shard, number, kind]));
+
+  const each = Array.from({ length: stage.shards }, (_, number) => [[number, 0, 'accepted'], [number, 1, 'done']]);
+  assert.deepEqual(said.presence.replies.toSorted(), each.flat());
+}
