@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 //! Installs what a fresh Debian lacks for building and testing. Cheap when nothing is missing.
-//! In: what is there already. Out: apt packages, Rust components, and whatever `e2e/setup.sh` prepares.
-//! Starts no service and touches nothing that is installed already.
+//! In: what is there already. Out: apt packages, a plugin of RabbitMQ, Rust components, and whatever `e2e/setup.sh`
+//! prepares. Starts no service and touches nothing else that is installed already.
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -16,10 +16,19 @@ struct Need {
 }
 
 const NEEDS: &[Need] = &[
-    // zstd, ring and mimalloc bring C code; everything else is Rust.
-    Need { what: "a C compiler", probe: "cc --version", packages: &["gcc", "libc6-dev"] },
+    // zstd, ring and jemalloc bring C code; everything else is Rust.
+    Need {
+        what: "a C compiler and make",
+        probe: "cc --version && make --version",
+        packages: &["gcc", "libc6-dev", "make"],
+    },
     Need { what: "git", probe: "git --version", packages: &["git"] },
 ];
+
+/// The message broker. A plugin routes by the hash of a header; RabbitMQ ships it, switched off.
+const BROKER: Need =
+    Need { what: "RabbitMQ", probe: "test -x /usr/sbin/rabbitmq-plugins", packages: &["rabbitmq-server"] };
+const BROKER_PLUGIN: &str = "rabbitmq_consistent_hash_exchange";
 
 /// What the end-to-end tests need on top: real clients in their own languages.
 const END_TO_END_NEEDS: &[Need] = &[
@@ -40,8 +49,9 @@ const COMPONENTS: &[(&str, &str)] =
 /// Installs what is missing.
 pub(crate) fn run() -> Result<()> {
     let end_to_end = workspace::root().join("e2e").is_dir();
-    let needs = NEEDS.iter().chain(END_TO_END_NEEDS.iter().filter(|_| end_to_end));
+    let needs = NEEDS.iter().chain([&BROKER]).chain(END_TO_END_NEEDS.iter().filter(|_| end_to_end));
     install(&needs.filter(|need| !is_there(need)).collect::<Vec<_>>())?;
+    enable_broker_plugin()?;
     for (component, probe) in COMPONENTS {
         if !Tool::new(probe).succeeds() {
             Tool::new("rustup component add")
@@ -54,6 +64,17 @@ pub(crate) fn run() -> Result<()> {
         Tool::new("bash e2e/setup.sh").run_attached()?;
     }
     Ok(())
+}
+
+/// Enables the plugin: at once if RabbitMQ runs, and for its next start if it doesn't.
+fn enable_broker_plugin() -> Result<()> {
+    let plugins = |line: &str| Tool::new(&format!("{}rabbitmq-plugins --quiet {line}", sudo()));
+    if plugins(&format!("is_enabled {BROKER_PLUGIN}")).succeeds() {
+        return Ok(());
+    }
+    plugins(&format!("enable {BROKER_PLUGIN}"))
+        .run_attached()
+        .with_context(|| format!("RabbitMQ's plugin {BROKER_PLUGIN} could not be enabled"))
 }
 
 fn is_there(need: &Need) -> bool {
@@ -76,7 +97,7 @@ fn install(missing: &[&Need]) -> Result<()> {
         );
     }
     println!("missing: {names}; installing {packages}");
-    let sudo = if is_root() { "" } else { "sudo " };
+    let sudo = sudo();
     apt(&format!("{sudo}apt-get update -qq"))?;
     apt(&format!("{sudo}apt-get install -y -qq --no-install-recommends {packages}"))?;
     let still = missing.iter().filter(|need| !is_there(need)).map(|need| need.what).collect::<Vec<_>>();
@@ -90,8 +111,8 @@ fn apt(line: &str) -> Result<()> {
 }
 
 /// Only root may write there; asking costs no dependency.
-fn is_root() -> bool {
-    Tool::new("test -w /usr/bin").succeeds()
+fn sudo() -> &'static str {
+    if Tool::new("test -w /usr/bin").succeeds() { "" } else { "sudo " }
 }
 
 #[cfg(test)]

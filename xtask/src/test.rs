@@ -18,6 +18,9 @@ const BUDGET: Duration = Duration::from_secs(39 * 60);
 /// Random cases per property in `--full`; a plain run leaves it to each test (proptest's own is 256).
 const FULL_CASES: &str = "4096";
 
+/// Tells tests to do all that they can: longer outages, more connections, a soak of minutes.
+const FULL: &str = "HOLDFAST_TEST_FULL";
+
 /// Sets up and runs everything.
 pub(crate) fn run(full: bool) -> ExitCode {
     let mut steps = Steps::within((!full).then_some(BUDGET));
@@ -45,16 +48,22 @@ fn without_a_build(steps: &mut Steps) {
 }
 
 fn rust_tests(steps: &mut Steps, full: bool) {
-    let cases = |tool: Tool| if full { tool.environment("PROPTEST_CASES", FULL_CASES) } else { tool };
+    let all = |tool: Tool| match full {
+        true => tool.environment("PROPTEST_CASES", FULL_CASES).environment(FULL, "1"),
+        false => tool,
+    };
     if Tool::new("cargo nextest --version").succeeds() {
-        let tests = Tool::new("cargo nextest run --workspace --no-fail-fast --no-tests=pass --cargo-quiet");
-        steps.tool("tests", cases(tests.counted_as(Runner::Nextest)));
+        // What may take how long is in .config/nextest.toml.
+        let profile = if full { "full" } else { "default" };
+        let tests = Tool::new("cargo nextest run --workspace --no-fail-fast --no-tests=pass --cargo-quiet")
+            .argument(&format!("--profile={profile}"));
+        steps.tool("tests", all(tests.counted_as(Runner::Nextest)));
         // nextest leaves the documentation's examples out.
         let examples = Tool::new("cargo test --workspace --doc --no-fail-fast --quiet");
         steps.tool("examples in the documentation", examples.counted_as(Runner::Cargo));
     } else {
         let tests = Tool::new("cargo test --workspace --no-fail-fast --quiet");
-        steps.tool("tests", cases(tests.counted_as(Runner::Cargo)));
+        steps.tool("tests", all(tests.counted_as(Runner::Cargo)));
     }
 }
 

@@ -25,6 +25,8 @@ const COLUMNS: &[Column] = &[
     ("kib_per_guild", "KiB/guild", 1),
     ("anonymous_kib_per_guild", "anonymous KiB/guild", 1),
 ];
+/// `ws.log.memory_age`'s default, and a few looks at it.
+const FORGOTTEN: Duration = Duration::from_secs(35);
 /// Longest wait for the traffic's end beyond its planned length: each guild's first change takes the simulator a
 /// millisecond or more, and what is late is sent all the same.
 const LATE: Duration = Duration::from_secs(300);
@@ -52,19 +54,27 @@ pub(crate) fn run(setup: &Setup, args: &Args) -> Result<()> {
             Stack::start(setup, Plan { path, world: args.world, compression, max_concurrency: SHARDS })?;
         let holdfast = stack.service()?;
         rest(stack.simulator())?;
-        rest(holdfast)?;
+        settle(holdfast)?;
         results.add("loaded", path.name(), sample(holdfast, args.world.guilds)?);
 
         let seconds = f64::from(args.changes) * f64::from(args.world.guilds) / f64::from(args.rate);
         let rate = f64::from(args.rate) / f64::from(SHARDS);
         stack.traffic(&json!({ "kind": "mixed", "rate": rate, "seconds": seconds }))?;
         finish(&stack, Duration::from_secs_f64(seconds) + LATE)?;
-        rest(holdfast)?;
+        settle(holdfast)?;
         let case = format!("after {} changes each", args.changes);
         results.add(&case, path.name(), sample(holdfast, args.world.guilds)?);
         results.save(&setup.out)?;
     }
     results.show(COLUMNS, &setup.out)
+}
+
+/// Waits until the log's ring has let go of what came in: it holds what came in the last half minute, which an hour's
+/// worth of changes within a minute would overstate.
+fn settle(process: &Process) -> Result<()> {
+    rest(process)?;
+    thread::sleep(FORGOTTEN);
+    rest(process)
 }
 
 fn sample(process: &Process, guilds: u32) -> Result<Sample> {
