@@ -128,6 +128,19 @@ impl Cluster {
         }
     }
 
+    /// The count of shards that this bot's fleet has, for a process that leaves it to the fleet. Also of one of which
+    /// nobody has been heard for a while: after an outage it is still there, after a crash its sessions may be
+    /// resumed. After an hour it counts for nothing.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn fleet_total(&self) -> Result<Option<u32>, Unavailable> {
+        match &self.backend {
+            Backend::Memory(memory, identity) => Ok(memory.fleet_total(identity)),
+            Backend::Valkey(valkey) => valkey.fleet_total().await,
+        }
+    }
+
     /// Removes everything about the shards of a count that isn't used any more.
     ///
     /// # Errors

@@ -3,6 +3,8 @@
 //! [`Store`] has them. In: what [`Cluster`](crate::Cluster) is asked. Out: the same answers as from Redis, except that
 //! it is never away. Each handle on it is a replica's.
 
+mod reshard;
+
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -82,20 +84,30 @@ impl Memory {
         identity: &Identity,
         standing: &Standing,
     ) -> Result<Vec<Replica>, FleetConflict> {
-        let (replicas, news) = self.lock().heartbeat(identity, standing, self.now())?;
-        if news {
+        let heard = self.lock().heartbeat(identity, standing, self.now())?;
+        if heard.news {
             self.tell(Change::Replicas);
         }
-        Ok(replicas)
+        if heard.reshard_over {
+            self.tell(Change::Reshard);
+        }
+        Ok(heard.replicas)
     }
 
     pub(crate) fn leave(&self, identity: &Identity) {
-        self.lock().leave(identity.id, self.now().0);
+        let reshard_over = self.lock().leave(identity.id, self.now().0);
         self.tell(Change::Replicas);
+        if reshard_over {
+            self.tell(Change::Reshard);
+        }
     }
 
     pub(crate) fn replace_total(&self, from: u32, to: u32) -> bool {
         self.lock().replace_total(from, to) == Some(to)
+    }
+
+    pub(crate) fn fleet_total(&self, identity: &Identity) -> Option<u32> {
+        self.lock().fleet_total(identity.application, self.now().0)
     }
 
     pub(crate) async fn forget(&self, total: u32) -> Result<(), Unavailable> {

@@ -2,19 +2,37 @@
 //! Replicas, leases and the fleet's guard within one process. In: wishes and the time. Out: answers. Pure; what the
 //! scripts below `valkey/` say for a store that may go away and come back, said for one that doesn't.
 
+mod reshard;
+
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
+use self::reshard::Course;
 use crate::{
     Acquired, FleetConflict, Identity, Lease, Owner, Renewed, Replica, ReplicaId, ShardId, Standing,
 };
+
+/// How long after its last heartbeat a fleet is still one to go on with.
+pub(crate) const REMEMBERED: Duration = Duration::from_secs(3600);
 
 /// Who is there and who owns what.
 #[derive(Debug, Default)]
 pub(crate) struct Ownership {
     fleet: Option<Fleet>,
+    course: Option<Course>,
     replicas: BTreeMap<ReplicaId, (Replica, Duration)>,
     shards: HashMap<ShardId, Shard>,
+}
+
+/// What a heartbeat found.
+#[derive(Debug)]
+pub(crate) struct Heard {
+    /// Who lives.
+    pub(crate) replicas: Vec<Replica>,
+    /// Something about the replica that was heard is new.
+    pub(crate) news: bool,
+    /// A change of the count that had been under way isn't any more: the fleet has another count than that is from.
+    pub(crate) reshard_over: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -51,13 +69,13 @@ impl Shard {
 }
 
 impl Ownership {
-    /// The replicas that live, if this one belongs to their fleet; and whether anything about it is new.
+    /// The replicas that live, if this one belongs to their fleet.
     pub(crate) fn heartbeat(
         &mut self,
         identity: &Identity,
         standing: &Standing,
         (now, expiry): (Duration, Duration),
-    ) -> Result<(Vec<Replica>, bool), FleetConflict> {
+    ) -> Result<Heard, FleetConflict> {
         self.guard(identity, standing.total, now)?;
         self.fleet =
             Some(Fleet { application: identity.application, total: standing.total, until: now + expiry });
@@ -65,7 +83,10 @@ impl Ownership {
         let replica = Replica::new(identity, standing);
         let before = self.replicas.insert(identity.id, (replica.clone(), now + expiry));
         let news = before.is_none_or(|(before, _)| before != replica);
-        Ok((self.replicas.values().map(|(replica, _)| replica.clone()).collect(), news))
+        // Whoever is accepted has the fleet's count.
+        let reshard_over = self.course.take_if(|course| course.from != standing.total).is_some();
+        let replicas = self.replicas.values().map(|(replica, _)| replica.clone()).collect();
+        Ok(Heard { replicas, news, reshard_over })
     }
 
     fn guard(&self, identity: &Identity, total: u32, now: Duration) -> Result<(), FleetConflict> {
@@ -81,13 +102,16 @@ impl Ownership {
         Ok(())
     }
 
-    /// Takes a replica off the list; the last one takes the fleet's record with it.
-    pub(crate) fn leave(&mut self, replica: ReplicaId, now: Duration) {
+    /// Takes a replica off the list; the last one takes the fleet's record with it, and a change of its count. Whether
+    /// there was one.
+    pub(crate) fn leave(&mut self, replica: ReplicaId, now: Duration) -> bool {
         self.replicas.remove(&replica);
         self.replicas.retain(|_, (_, until)| *until > now);
-        if self.replicas.is_empty() {
-            self.fleet = None;
+        if !self.replicas.is_empty() {
+            return false;
         }
+        self.fleet = None;
+        self.course.take().is_some()
     }
 
     /// Changes the fleet's count, if it is the one that it is thought to be. Gives the count.
@@ -97,6 +121,12 @@ impl Ownership {
             fleet.total = to;
         }
         Some(fleet.total)
+    }
+
+    /// The count of a bot's fleet, also of one that was heard of lately only.
+    pub(crate) fn fleet_total(&self, application: u64, now: Duration) -> Option<u32> {
+        let ours = self.fleet.filter(|fleet| fleet.application == application)?;
+        (now < ours.until + REMEMBERED).then_some(ours.total)
     }
 
     /// Takes a shard, unless somebody has it. `known`: the latest generation that is stored.

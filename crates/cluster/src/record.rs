@@ -29,6 +29,10 @@ pub struct SessionRecord {
     /// Every guild's state is saved up to here: what follows in the log is applied again.
     #[serde(default)]
     pub state_from: u64,
+    /// Whether the guilds' state is saved at all. If it isn't, the session can't go on where that is needed: Discord
+    /// sends a guild with a session's begin only.
+    #[serde(default = "yes")]
+    pub checkpoints: bool,
     /// How far events were published; absent without a broker.
     #[serde(default)]
     pub published: Option<CursorRecord>,
@@ -47,6 +51,11 @@ pub struct SessionRecord {
     /// When the record was written, milliseconds of Unix time.
     #[serde(default)]
     pub written_unix_ms: u64,
+}
+
+/// Records from before there was a choice.
+fn yes() -> bool {
+    true
 }
 
 impl fmt::Debug for SessionRecord {

@@ -76,6 +76,9 @@ pub enum Change {
     Released(crate::ShardId),
     /// A replica came, went, or stands differently.
     Replicas,
+    /// A change of the count of shards has begun, gone into its next phase, had its last old shard cut, or is over:
+    /// see [`Cluster::reshard`](crate::Cluster::reshard).
+    Reshard,
     /// What was told may have been missed (the store is back): look at everything.
     Missed,
 }

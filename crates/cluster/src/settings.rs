@@ -29,8 +29,9 @@ pub struct Settings {
     pub weight: u32,
     /// The most shards that this replica takes.
     pub max_shards: Option<u32>,
-    /// Whether the guild state is kept in the store too, so that after a crash another replica can resume: about
-    /// 25 KB for a guild of some size, 25 MB for a shard of 1,000 of them.
+    /// Whether the guild state is kept in the store too, so that another replica can resume: about 25 KB for a guild of
+    /// some size, 25 MB for a shard of 1,000 of them. Whoever saves guilds heeds it; a session's record says whether
+    /// they were.
     pub checkpoints: bool,
     /// IDENTIFYs of a day that are left unused.
     pub identify_reserve: u32,

@@ -540,6 +540,7 @@ mod tests {
             sequence: Some(76),
             position: 77,
             state_from: 70,
+            checkpoints: true,
             shard: 3,
             total: 16,
             ready: RawValue::from_string(r#"{"v":10, "unknown":[1]}"#.to_owned()).unwrap(),

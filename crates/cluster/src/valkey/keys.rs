@@ -69,6 +69,16 @@ impl Keys {
         self.common(&format!("identify:{bucket}"))
     }
 
+    /// A change of the count of shards that is under way; expires.
+    pub(super) fn reshard(&self) -> String {
+        self.common("reshard")
+    }
+
+    /// What old shards have had of a new shard's guilds; expires. Scripts make this name of the one above.
+    pub(super) fn seen(&self, shard: u32) -> String {
+        self.common(&format!("reshard:seen:{shard}"))
+    }
+
     /// The channel on which changes are told.
     pub(super) fn changes(&self) -> String {
         self.common("changes")
@@ -98,6 +108,8 @@ mod tests {
         assert_eq!(keys.lease(ShardId::new(3, 16)), "holdfast:{42:3/16}:lease");
         assert_eq!(keys.replicas(), "holdfast:{42}:replicas");
         assert_eq!(keys.bucket(7), "holdfast:{42}:identify:7");
+        assert_eq!(keys.reshard(), "holdfast:{42}:reshard");
+        assert_eq!(keys.seen(7), format!("{}:seen:7", keys.reshard()));
         assert_eq!(keys.fleet(), "holdfast:fleet");
     }
 

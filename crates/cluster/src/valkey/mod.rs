@@ -11,6 +11,7 @@ mod permits;
 mod records;
 mod replicas;
 mod reply;
+mod reshard;
 mod script;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -144,15 +145,15 @@ impl Valkey {
     }
 }
 
-/// What a pushed message says: `replicas`, or `released 3/16`.
+/// What a pushed message says: `replicas`, `reshard`, or `released 3/16`.
 fn change(push: &PushInfo) -> Option<Change> {
     if push.kind != PushKind::Message {
         return None;
     }
     let [_, redis::Value::BulkString(message)] = push.data.as_slice() else { return None };
-    match std::str::from_utf8(message).ok()?.split_once(' ') {
-        Some(("released", shard)) => shard.parse().ok().map(Change::Released),
-        Some(_) => None,
-        None => (message == b"replicas").then_some(Change::Replicas),
+    match std::str::from_utf8(message).ok()? {
+        "replicas" => Some(Change::Replicas),
+        "reshard" => Some(Change::Reshard),
+        message => message.strip_prefix("released ")?.parse().ok().map(Change::Released),
     }
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use holdfast_discord::limits::{IdentifyQueue, SessionStartLimit};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::leases::millis;
@@ -44,9 +45,18 @@ struct Known {
 }
 
 enum Answer {
-    Granted,
+    Granted(Permit),
     Wait(Duration),
     Exhausted(Duration),
+}
+
+/// A permit on its way to the shard that asked; given back when dropped, unless the shard has got it.
+struct Permit {
+    shared: Shared,
+    bucket: String,
+    /// When it was granted, as the store says it.
+    at: String,
+    unused: bool,
 }
 
 impl Shared {
@@ -65,8 +75,9 @@ impl Shared {
         let mut turn = Turn { shared: self, shard, waits: false };
         loop {
             match self.ask(shard).await {
-                Ok(Answer::Granted) => {
+                Ok(Answer::Granted(mut permit)) => {
                     turn.waits = false;
+                    permit.unused = false;
                     return Ok(());
                 }
                 Ok(Answer::Exhausted(renewed_in)) => return Err(Exhausted { renewed_in }),
@@ -117,7 +128,17 @@ impl Shared {
         self.lock().limit
     }
 
+    /// Asks beside the caller, who may go away before the answer comes: it may be a permit.
     async fn ask(&self, shard: u32) -> Result<Answer, Unavailable> {
+        let (own, (answers, answer)) = (self.clone(), oneshot::channel());
+        self.behind("asking to identify", async move {
+            // Nobody waits any more: what was granted is given back.
+            let _ = answers.send(own.ask_now(shard).await);
+        });
+        answer.await.unwrap_or_else(|_| Err(strange()))
+    }
+
+    async fn ask_now(&self, shard: u32) -> Result<Answer, Unavailable> {
         self.inner
             .valkey
             .control(|live| async move {
@@ -138,7 +159,8 @@ impl Shared {
     /// `None`: what was thought of the store isn't so; ask again.
     async fn request(&self, live: &Live, shard: u32) -> Result<Option<Answer>, Unavailable> {
         let concurrency = self.lock().concurrency;
-        let mut call = script::IDENTIFY.on([&self.budget(), &self.bucket(shard)]);
+        let bucket = self.bucket(shard);
+        let mut call = script::IDENTIFY.on([&self.budget(), &bucket]);
         call.arg(shard).arg(concurrency).arg(&live.server.run);
         call.arg(millis(IdentifyQueue::INTERVAL)).arg(millis(IdentifyQueue::PATIENCE));
         call.arg(self.inner.valkey.inner.settings.identify_reserve).arg(millis(IdentifyQueue::DAY));
@@ -162,7 +184,10 @@ impl Shared {
         };
         self.lock().remaining = reply.parsed()?;
         match answer.as_str() {
-            "granted" => Ok(Some(Answer::Granted)),
+            "granted" => {
+                let (shared, at) = (self.clone(), reply.text()?);
+                Ok(Some(Answer::Granted(Permit { shared, bucket, at, unused: true })))
+            }
             "wait" => Ok(Some(Answer::Wait(wait))),
             "exhausted" => Ok(Some(Answer::Exhausted(wait))),
             _ => Err(strange()),
@@ -225,6 +250,21 @@ impl Known {
                 }
             }
         }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if !self.unused {
+            return;
+        }
+        let own = self.shared.clone();
+        let mut call = script::UNUSED.on([&own.budget(), &self.bucket]);
+        call.arg(&self.at);
+        self.shared.behind("identify unused", async move {
+            // A store that has gone away meanwhile counts one IDENTIFY too many.
+            let _ = own.inner.valkey.control(|live| async move { live.call(call).await }).await;
+        });
     }
 }
 

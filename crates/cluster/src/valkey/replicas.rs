@@ -5,8 +5,9 @@
 use std::time::Duration;
 
 use super::leases::millis;
-use super::reply::{Reply, bytes, strange, text};
+use super::reply::{Reply, strange, text};
 use super::{Live, Valkey, script};
+use crate::ownership::REMEMBERED;
 use crate::{FleetConflict, HeartbeatError, Replica, ShardId, Standing, Unavailable};
 
 /// How long the entry of a replica that is gone is kept, so that one that was frozen can tell "I was late" from "the
@@ -31,7 +32,7 @@ impl Valkey {
                 if let Some(conflict) = self.guard(&live, standing.total).await? {
                     return Ok((Some(conflict), Vec::new()));
                 }
-                let contact = self.contact(&live, Some(&entry)).await?;
+                let contact = self.contact(&live, Some((entry.as_str(), standing.total))).await?;
                 self.set_registered(Some(standing.total));
                 Ok((None, contact.replicas))
             })
@@ -42,15 +43,21 @@ impl Valkey {
         }
     }
 
-    /// Tells the store that we are there; with an entry: for one expiry more.
-    pub(super) async fn contact(&self, live: &Live, entry: Option<&str>) -> Result<Contact, Unavailable> {
+    /// Tells the store that we are there; with an entry and the count with which the guard has let us in: for one
+    /// expiry more.
+    pub(super) async fn contact(
+        &self,
+        live: &Live,
+        entry: Option<(&str, u32)>,
+    ) -> Result<Contact, Unavailable> {
         let Valkey { inner } = self;
-        let times = &inner.settings.times;
-        let mut call = script::CONTACT.on([&inner.keys.replicas(), &inner.keys.contact()]);
-        call.arg(inner.identity.id.to_string()).arg(entry.unwrap_or_default());
+        let (keys, times) = (&inner.keys, &inner.settings.times);
+        let (entry, total) = entry.unwrap_or_default();
+        let mut call = script::CONTACT.on([&keys.replicas(), &keys.contact(), &keys.reshard()]);
+        call.arg(inner.identity.id.to_string()).arg(entry);
         call.arg(millis(times.expiry)).arg(millis(times.gap())).arg(u8::from(self.registered().is_some()));
         call.arg(&live.server.run).arg(live.server.began_ms.map_or(String::new(), |began| began.to_string()));
-        call.arg(inner.keys.changes()).arg(millis(KEEP));
+        call.arg(keys.changes()).arg(millis(KEEP)).arg(total);
         let mut reply = Reply::list(live.call(call).await?)?;
         let (now, since) = (reply.parsed()?, reply.parsed()?);
         let mut replicas = Vec::new();
@@ -87,9 +94,10 @@ impl Valkey {
     pub(crate) async fn leave(&self) -> Result<(), Unavailable> {
         let Valkey { inner } = self;
         let id = inner.identity.id.to_string();
-        let mut leave = script::LEAVE.on([&inner.keys.replicas(), &inner.keys.contact()]);
-        leave.arg(&id).arg(inner.keys.changes());
-        let mut last = script::FLEET_LEAVE.on([&inner.keys.fleet()]);
+        let keys = &inner.keys;
+        let mut leave = script::LEAVE.on([&keys.replicas(), &keys.contact(), &keys.reshard()]);
+        leave.arg(&id).arg(keys.changes());
+        let mut last = script::FLEET_LEAVE.on([&keys.fleet()]);
         last.arg(inner.identity.application).arg(&id);
         let Some(total) = self.registered() else { return Ok(()) };
         self.control(|live| async move {
@@ -106,10 +114,20 @@ impl Valkey {
     }
 
     pub(crate) async fn replace_total(&self, from: u32, to: u32) -> Result<bool, Unavailable> {
+        Ok(self.replaced_total(from, to).await? == Some(to))
+    }
+
+    /// Changes the fleet's count, if it is the one that it is thought to be. Gives the count.
+    pub(super) async fn replaced_total(&self, from: u32, to: u32) -> Result<Option<u32>, Unavailable> {
         let mut call = script::FLEET_REPLACE.on([&self.inner.keys.fleet()]);
         call.arg(self.inner.identity.application).arg(from).arg(to);
-        let total = self.control(|live| async move { live.call(call).await }).await?;
-        Ok(bytes(total)? == to.to_string().into_bytes())
+        total(self.control(|live| async move { live.call(call).await }).await?)
+    }
+
+    pub(crate) async fn fleet_total(&self) -> Result<Option<u32>, Unavailable> {
+        let mut call = script::FLEET_TOTAL.on([&self.inner.keys.fleet()]);
+        call.arg(self.inner.identity.application).arg(millis(REMEMBERED));
+        total(self.control(|live| async move { live.call(call).await }).await?)
     }
 
     pub(crate) async fn forget(&self, total: u32) -> Result<(), Unavailable> {
@@ -125,4 +143,13 @@ impl Valkey {
         }
         Ok(())
     }
+}
+
+/// A count; '' where there is none.
+fn total(reply: redis::Value) -> Result<Option<u32>, Unavailable> {
+    let total = text(reply)?;
+    if total.is_empty() {
+        return Ok(None);
+    }
+    total.parse().map(Some).map_err(|_| strange())
 }

@@ -34,9 +34,16 @@ scripts! {
     FLEET = "fleet.lua",
     FLEET_LEAVE = "fleet_leave.lua",
     FLEET_REPLACE = "fleet_replace.lua",
+    FLEET_TOTAL = "fleet_total.lua",
     IDENTIFY = "identify.lua",
     LEARN = "learn.lua",
     REFUSED = "refused.lua",
+    RESHARD_BEGIN = "reshard_begin.lua",
+    RESHARD_CUT = "reshard_cut.lua",
+    RESHARD_END = "reshard_end.lua",
+    RESHARD_MARK = "reshard_mark.lua",
+    RESHARD_SEEN = "reshard_seen.lua",
+    UNUSED = "unused.lua",
 }
 
 impl Script {

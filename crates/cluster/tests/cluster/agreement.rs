@@ -3,9 +3,9 @@
 
 use std::collections::HashMap;
 
-use holdfast_cluster::{Acquired, Cluster, Lease, Renewed, ShardId};
+use holdfast_cluster::{Acquired, Cluster, Lease, Renewed, Reshard, ReshardBegun, Seen, ShardId};
 
-use crate::support::{LASTING, World, session};
+use crate::support::{LASTING, World, session, standing};
 
 const REPLICAS: usize = 3;
 const SHARDS: u32 = 3;
@@ -37,6 +37,47 @@ async fn whatever_replicas_do_memory_and_redis_answer_alike() {
         let alike = other.step(kind, replica, shard, lease).await;
         assert_eq!(done, alike, "seed {seed}, step {number}: {kind} by {replica} on {shard}");
     }
+}
+
+#[tokio::test]
+async fn however_replicas_change_their_count_memory_and_redis_answer_alike() {
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let (memory, redis) = (World::memory(LASTING), World::redis(LASTING));
+    let one = [memory.replica("a").await, memory.replica("b").await];
+    let other = [redis.replica("a").await, redis.replica("b").await];
+    for number in 0..1000 {
+        let (kind, replica, total) = (random.u8(..64), random.usize(..2), random.u32(2..4));
+        let shard = ShardId::new(random.u32(..total), total);
+        let done = reshard(&one[replica], kind, shard, number).await;
+        let alike = reshard(&other[replica], kind, shard, number).await;
+        assert_eq!(done, alike, "seed {seed}, step {number}: {kind} by {replica} on {shard}");
+    }
+}
+
+/// A step of a change between 2 and 3 shards, and how things are after it.
+async fn reshard(replica: &Cluster, kind: u8, shard: ShardId, number: u64) -> String {
+    let undated = |reshard: Reshard| Reshard { begun_unix_ms: 0, ..reshard };
+    let told = match kind {
+        0..8 => match replica.begin_reshard(shard.total, 5 - shard.total).await.unwrap() {
+            ReshardBegun::Begun(reshard) => format!("begun {:?}", undated(reshard)),
+            ReshardBegun::UnderWay(reshard) => format!("under way {:?}", undated(reshard)),
+            ReshardBegun::Count(count) => format!("count {count}"),
+        },
+        8 => format!("{}", replica.abandon_reshard().await.unwrap()),
+        9..11 => format!("{:?}", replica.cooled(&[shard]).await),
+        11..27 => format!("{:?}", replica.warmed(&[shard]).await),
+        27..39 => {
+            let seen = vec![Seen { guild: number, hash: number }; 2];
+            format!("{:?}", replica.cut(shard, &[(0, seen), (1, Vec::new())]).await)
+        }
+        39..55 => format!("{:?}", replica.opened(&[shard]).await),
+        55..60 => format!("{:?}", replica.seen(shard).await.unwrap()),
+        _ => format!("{}", replica.heartbeat(&standing(shard.total)).await.is_ok()),
+    };
+    let (change, total) = (replica.reshard().await.unwrap(), replica.fleet_total().await.unwrap());
+    format!("{told}, {:?}, {total:?}", change.map(undated))
 }
 
 impl Actor {

@@ -13,4 +13,5 @@ mod outage;
 mod permits;
 mod records;
 mod refusal;
+mod reshard;
 mod restart;

@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use holdfast_cluster::{Exhausted, Permits};
+use holdfast_cluster::{Exhausted, Permits, Times};
 use holdfast_discord::limits::{IdentifyQueue, SessionStartLimit};
 use tokio::time::Instant;
 
-use crate::support::{LASTING, Server, World, over_both, within};
+use crate::support::{DEADLINE, LASTING, Proxy, Server, Way, World, eventually, over_both, within};
 
 over_both! { LASTING;
     replicas_share_a_bucket_and_go_one_per_interval_lowest_first,
@@ -152,6 +152,34 @@ async fn a_reserve_is_left_unused() {
     within(permits.acquire(0)).await.unwrap();
     assert_eq!(permits.remaining(), 0);
     assert!(within(permits.acquire(1)).await.is_err());
+}
+
+#[tokio::test]
+async fn a_permit_that_is_granted_when_nobody_waits_any_more_is_given_back() {
+    let server = Server::start(&[]);
+    let proxy = Proxy::to(server.port).await;
+    // Answers are waited for as long as the test likes.
+    let world = World::through(&proxy.url(), &server.url(), Times { timeout: DEADLINE, ..LASTING });
+    let permits = Permits::shared(&world.replica("a").await, limit(1000, 2));
+    within(permits.acquire(0)).await.unwrap();
+    let left = || world.look::<u32>("HGET", "{42}:identify:budget", &["remaining"]);
+    let used = || world.look::<bool>("HEXISTS", "{42}:identify:1", &["used"]);
+    assert_eq!((left(), used()), (999, false));
+    proxy.set(Way::Unanswered);
+    {
+        let asks = permits.acquire(1);
+        tokio::pin!(asks);
+        let granted = eventually("it is granted", async || (left() == 998 && used()).then_some(()));
+        tokio::select! { biased;
+            _ = &mut asks => panic!("the answer is held back"),
+            () = granted => {}
+        }
+    }
+    proxy.set(Way::To(server.port));
+    eventually("it is given back", async || (left() == 999 && !used()).then_some(())).await;
+    let begin = Instant::now();
+    within(permits.acquire(1)).await.unwrap();
+    assert!(begin.elapsed() < IdentifyQueue::INTERVAL / 2, "the bucket is free: {:?}", begin.elapsed());
 }
 
 async fn pair(world: &World, limit: SessionStartLimit) -> [Permits; 2] {

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: AGPL-3.0-only
--- KEYS: replicas, contact. ARGV: replica, its entry or '', expiry, gap, '1' if it has registered before, the server's
--- run, when that began or '', channel, how long lapsed entries are kept.
+-- KEYS: replicas, contact, reshard. ARGV: replica, its entry or '', expiry, gap, '1' if it has registered before, the
+-- server's run, when that began or '', channel, how long lapsed entries are kept, the fleet's count of shards if there
+-- is an entry.
 -- Registers a replica, unless its entry is empty; gives the time, since when the store has not been away, and all
 -- entries, each with the time when it lapses before it.
 
@@ -22,6 +23,11 @@ if ARGV[2] ~= '' then
   redis.call('HSET', KEYS[1], ARGV[1], text(time + tonumber(ARGV[3])) .. ' ' .. ARGV[2])
   if not there or string.match(there, ' (.*)$') ~= ARGV[2] then
     tell(ARGV[8], 'replicas')
+  end
+  -- A change from another count than the fleet's is over, or was another fleet's.
+  local from = redis.call('HGET', KEYS[3], 'from')
+  if from and from ~= ARGV[10] then
+    forget_reshard(KEYS[3], ARGV[8])
   end
 end
 

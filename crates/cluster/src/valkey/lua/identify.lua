@@ -48,4 +48,4 @@ redis.call('HDEL', KEYS[2], ARGV[1])
 redis.call('HSET', KEYS[2], 'used', text(time))
 redis.call('PEXPIRE', KEYS[2], interval * (#waiting + 2) + patience)
 redis.call('HSET', KEYS[1], 'remaining', text(remaining - 1), 'latest', text(time))
-return { 'granted', text(remaining - 1) }
+return { 'granted', text(remaining - 1), text(time) }

@@ -29,3 +29,13 @@ local function fenced(key, owner, generation)
     redis.call('HSET', key, 'generation', text(generation), 'owner', owner, 'released', '0', 'at', text(now()))
   end
 end
+
+-- Removes a change of the count of shards, with the lists that belong to it.
+local function forget_reshard(key, channel)
+  local to = tonumber(redis.call('HGET', key, 'to') or 0)
+  redis.call('UNLINK', key)
+  for shard = 0, to - 1 do
+    redis.call('UNLINK', key .. ':seen:' .. text(shard))
+  end
+  tell(channel, 'reshard')
+end

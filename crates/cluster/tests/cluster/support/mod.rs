@@ -100,6 +100,14 @@ impl World {
         replica
     }
 
+    /// A replica that reaches this world in its own way.
+    pub(crate) async fn replica_with(&self, settings: &Settings, name: &str) -> Cluster {
+        let identity = Identity { id: ReplicaId::random(), application: 42, address: name.to_owned() };
+        let replica = Cluster::start(settings, identity, self.tasks()).unwrap();
+        within(replica.connected()).await.unwrap();
+        replica
+    }
+
     /// The settings of its replicas.
     pub(crate) fn settings(&self) -> Settings {
         let World::Redis { url, prefix, times, .. } = self else { panic!("memory has no settings") };
@@ -237,6 +245,7 @@ pub(crate) fn session(shard: ShardId, id: &str) -> SessionRecord {
         sequence: Some(76),
         position: 77,
         state_from: 70,
+        checkpoints: true,
         shard: shard.shard,
         total: shard.total,
         ready: RawValue::from_string(r#"{"v":10, "unknown":[1]}"#.to_owned()).unwrap(),

@@ -16,6 +16,8 @@ pub(crate) enum Way {
     To(u16),
     /// They are accepted, and nothing comes or goes any more.
     Stalled,
+    /// What is asked arrives, what is answered doesn't.
+    Unanswered,
     /// They end at once.
     Cut,
 }
@@ -69,22 +71,29 @@ async fn connect(client: TcpStream, mut way: watch::Receiver<Way>) {
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
     tokio::join!(
-        carry(from_client, to_server, way.clone(), began),
-        carry(from_server, to_client, way, began)
+        carry(from_client, to_server, way.clone(), [began, Way::Unanswered]),
+        carry(from_server, to_client, way, [began, began])
     );
 }
 
-async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut way: watch::Receiver<Way>, began: Way) {
+/// Carries bytes as long as the way is one of those that are `open`; waits while it is shut; ends when it is another.
+async fn carry(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut way: watch::Receiver<Way>,
+    open: [Way; 2],
+) {
     let mut buffer = vec![0; 64 << 10];
     let reads = way.clone();
     let ended = async move {
-        let _ = way.wait_for(|way| *way != began && *way != Way::Stalled).await.is_ok();
+        let shut = [Way::Stalled, Way::Unanswered];
+        let _ = way.wait_for(|way| !open.contains(way) && !shut.contains(way)).await.is_ok();
     };
     tokio::pin!(ended);
     loop {
         let length = tokio::select! { biased;
             () = &mut ended => return,
-            read = read_while_open(&mut from, &mut buffer, reads.clone(), began) => read,
+            read = read_while_open(&mut from, &mut buffer, reads.clone(), open) => read,
         };
         match length {
             Some(length) if to.write_all(&buffer[..length]).await.is_ok() => {}
@@ -93,16 +102,16 @@ async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut way: watch::
     }
 }
 
-/// Reads once the way is as it was at the beginning.
+/// Reads once the way is open.
 async fn read_while_open(
     from: &mut OwnedReadHalf,
     buffer: &mut [u8],
     mut way: watch::Receiver<Way>,
-    began: Way,
+    open: [Way; 2],
 ) -> Option<usize> {
-    way.wait_for(|way| *way == began).await.ok()?;
+    way.wait_for(|way| open.contains(way)).await.ok()?;
     let length = from.read(buffer).await.ok().filter(|length| *length > 0)?;
-    // What arrived while it was stalled stays in the network until it no longer is.
-    way.wait_for(|way| *way == began).await.ok()?;
+    // What arrived while it was shut stays in the network until it no longer is.
+    way.wait_for(|way| open.contains(way)).await.ok()?;
     Some(length)
 }
