@@ -161,6 +161,11 @@ impl Session {
         self.state == State::AwaitingResumed
     }
 
+    /// Whether IDENTIFY has been sent on this connection, and not been answered yet.
+    pub fn awaits_ready(&self) -> bool {
+        self.state == State::AwaitingReady
+    }
+
     /// Whether the last connection ended after IDENTIFY and before READY: Discord refused it.
     pub fn was_identifying(&self) -> bool {
         self.was_identifying
@@ -382,8 +387,11 @@ mod tests {
         let mut session = Session::new(None);
         let now = Instant::now();
         assert_eq!(hello(&mut session, now), Step::Identify);
+        assert!(!session.awaits_ready());
         session.identified();
+        assert!(session.awaits_ready());
         assert_eq!(feed(&mut session, READY, now), Step::Ready);
+        assert!(!session.awaits_ready());
         assert!(session.is_live());
         assert_eq!(session.resumable().map(|r| r.sequence), Some(1));
     }

@@ -233,6 +233,7 @@ impl Connection {
                 || self.peer_code.is_some()
                 || self.backlog() >= BATCH
                 || self.hit(FaultKind::Silence, now)
+                || (self.hit(FaultKind::HoldReady, now) && !session.has_begun())
             {
                 break;
             }

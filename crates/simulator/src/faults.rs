@@ -51,6 +51,8 @@ pub enum FaultKind {
     SlowRead,
     /// New connections are reset; with a shard, when it identifies or resumes.
     Refuse,
+    /// IDENTIFY is taken, but READY and what follows it wait.
+    HoldReady,
     /// The next RESUME gets op 9 false.
     ExpireSession,
 }
@@ -58,7 +60,10 @@ pub enum FaultKind {
 impl FaultKind {
     /// Whether it stays until its time is over or it is cleared.
     pub(crate) fn lasts(self) -> bool {
-        matches!(self, Self::Silence | Self::NoAck | Self::LateAck | Self::SlowRead | Self::Refuse)
+        matches!(
+            self,
+            Self::Silence | Self::NoAck | Self::LateAck | Self::SlowRead | Self::Refuse | Self::HoldReady
+        )
     }
 }
 

@@ -71,7 +71,8 @@ impl Connection {
             | FaultKind::NoAck
             | FaultKind::LateAck
             | FaultKind::SlowRead
-            | FaultKind::Refuse => {}
+            | FaultKind::Refuse
+            | FaultKind::HoldReady => {}
         }
         self.flush();
         None

@@ -118,6 +118,11 @@ impl Session {
         self.wake.notify_one();
     }
 
+    /// Whether READY has been sent.
+    pub(crate) fn has_begun(&self) -> bool {
+        lock(&self.state).sent > 0
+    }
+
     /// The next guild was rendered: its GUILD_CREATE takes its place.
     pub(crate) fn announce(&self, guild: u64, data: Option<Bytes>, limits: &Limits) {
         let mut state = lock(&self.state);

@@ -192,6 +192,19 @@ async fn a_late_ack_is_late_and_an_expired_session_cannot_be_resumed() {
 }
 
 #[tokio::test]
+async fn ready_can_be_held_back_while_the_connection_lives() {
+    let discord = start(Limits::default()).await;
+    discord.fault(&Fault::new(0, FaultKind::HoldReady));
+    let mut client = Client::connect(discord.gateway_url()).await;
+    client.send(&identify([0, 1])).await;
+    discord.wait_for_identify(0).await.unwrap();
+    client.send(&json!({"op": 1, "d": null})).await;
+    assert_eq!(client.payload().await["op"], 11);
+    discord.clear_faults();
+    assert_eq!(client.take_ready().await, 16);
+}
+
+#[tokio::test]
 async fn events_pass_only_with_their_intent() {
     let discord = start(Limits::default()).await;
     let mut payload = identify([0, 1]);
