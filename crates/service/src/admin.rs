@@ -7,16 +7,23 @@ use axum::body::Body;
 use axum::http::{Method, Request, Response, StatusCode, header};
 use tokio::net::TcpListener;
 
-use crate::{Page, Pages, Tasks};
+use crate::{Page, Pages, Posted, Secret, Tasks};
 
 /// Serves `pages`, and `routes` before them, until the owner's token ends it.
 pub fn serve(listener: TcpListener, pages: Pages, routes: Router, tasks: &Tasks) {
     let router = routes.fallback(move |request: Request<Body>| {
         let pages = pages.clone();
-        // A page may take its time: other tasks of this thread don't wait for it.
-        let answer =
-            tokio::task::spawn_blocking(move || answer(&pages, request.method(), request.uri().path()));
-        async move { answer.await.unwrap_or_else(|_| failed()) }
+        async move {
+            if request.method() == Method::POST
+                && let Some(page) = pages.post(request.uri().path(), posted(&request)).await
+            {
+                return response(page);
+            }
+            // A page may take its time: other tasks of this thread don't wait for it.
+            let answer =
+                tokio::task::spawn_blocking(move || answer(&pages, request.method(), request.uri().path()));
+            answer.await.unwrap_or_else(|_| failed())
+        }
     });
     let token = tasks.token().clone();
     tasks.spawn("admin", async move {
@@ -37,7 +44,19 @@ fn answer(pages: &Pages, method: &Method, path: &str) -> Response<Body> {
         Method::GET | Method::HEAD => pages.get(path),
         _ => Some(Page::status(405, "only GET\n")),
     };
-    let page = page.unwrap_or_else(|| Page::status(404, "no such page\n"));
+    response(page.unwrap_or_else(|| Page::status(404, "no such page\n")))
+}
+
+fn posted(request: &Request<Body>) -> Posted {
+    let authorization = request.headers().get(header::AUTHORIZATION);
+    let authorization = authorization.and_then(|value| value.to_str().ok()).unwrap_or_default();
+    Posted {
+        authorization: Secret::new(authorization),
+        query: request.uri().query().unwrap_or_default().to_owned(),
+    }
+}
+
+fn response(page: Page) -> Response<Body> {
     let mut response = Response::new(Body::from(page.body));
     *response.status_mut() = StatusCode::from_u16(page.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(page.content_type));
@@ -98,6 +117,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_service_adds_what_post_does() {
+        let admin = Admin::start().await;
+        admin.service.pages.on_post("/act", async |posted: Posted| {
+            assert_eq!(posted.authorization.expose(), "Bot t");
+            Page::status(202, format!("acting on {}", posted.parameter("b").unwrap_or_default()))
+        });
+        let answer = admin.ask("POST /act?a=1&b=2 HTTP/1.1\r\nauthorization: Bot t").await;
+        assert!(answer.starts_with("HTTP/1.1 202") && answer.ends_with("acting on 2"), "{answer}");
+        assert!(admin.ask("POST /healthz HTTP/1.1").await.starts_with("HTTP/1.1 405"));
+        assert!(admin.get("/act").await.starts_with("HTTP/1.1 404"));
+    }
+
+    #[tokio::test]
     async fn an_open_connection_does_not_hold_up_the_end() {
         let admin = Admin::start().await;
         let idle = tokio::net::TcpStream::connect(admin.address).await.expect("connects");
@@ -121,8 +153,12 @@ mod tests {
         }
 
         async fn get(&self, path: &str) -> String {
+            self.ask(&format!("GET {path} HTTP/1.1")).await
+        }
+
+        async fn ask(&self, head: &str) -> String {
             let mut stream = tokio::net::TcpStream::connect(self.address).await.expect("connects");
-            let request = format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
+            let request = format!("{head}\r\nhost: test\r\nconnection: close\r\n\r\n");
             stream.write_all(request.as_bytes()).await.expect("sends");
             let mut answer = String::new();
             stream.read_to_string(&mut answer).await.expect("answers");

@@ -25,7 +25,7 @@ pub use exit::Exit;
 pub use listen::{BindError, bind};
 pub use metrics::Metrics;
 pub use open_files::{file_limit, raise_file_limit};
-pub use pages::{Page, Pages};
+pub use pages::{Page, Pages, Posted};
 pub use readiness::{Condition, Readiness};
 pub use secret::Secret;
 pub use tasks::{TaskPanic, Tasks, Unfinished};

@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::{Metrics, Readiness};
+use futures_util::future::BoxFuture;
+
+use crate::{Metrics, Readiness, Secret};
 
 /// The type of the text that `/metrics` answers with.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -15,6 +17,7 @@ const JSON: &str = "application/json";
 
 type Render = Arc<dyn Fn() -> Page + Send + Sync>;
 type RenderBelow = Arc<dyn Fn(&str) -> Page + Send + Sync>;
+type Act = Arc<dyn Fn(Posted) -> BoxFuture<'static, Page> + Send + Sync>;
 
 /// One answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +56,23 @@ impl Page {
     }
 }
 
+/// A request to do something.
+#[derive(Debug, Clone)]
+pub struct Posted {
+    /// The `authorization` header; empty without one.
+    pub authorization: Secret,
+    /// What stands behind the `?` of its path.
+    pub query: String,
+}
+
+impl Posted {
+    /// The value of a parameter of the query, as it is written there.
+    #[must_use]
+    pub fn parameter(&self, name: &str) -> Option<&str> {
+        self.query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
+    }
+}
+
 /// The pages of a process. Clones share them.
 #[derive(Clone, Default)]
 pub struct Pages {
@@ -63,6 +83,7 @@ pub struct Pages {
 struct Known {
     pages: BTreeMap<String, Render>,
     below: BTreeMap<String, RenderBelow>,
+    actions: BTreeMap<String, Act>,
 }
 
 impl Pages {
@@ -91,6 +112,25 @@ impl Pages {
     pub fn add_below(&self, path: impl Into<String>, render: impl Fn(&str) -> Page + Send + Sync + 'static) {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         known.below.insert(path.into(), Arc::new(render));
+    }
+
+    /// Adds what `POST` does at a path. Only the admin listener offers it.
+    pub fn on_post<F>(&self, path: impl Into<String>, act: impl Fn(Posted) -> F + Send + Sync + 'static)
+    where
+        F: Future<Output = Page> + Send + 'static,
+    {
+        let act: Act = Arc::new(move |posted| Box::pin(act(posted)));
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        known.actions.insert(path.into(), act);
+    }
+
+    /// Does what `POST` at a path does, if it does something.
+    pub async fn post(&self, path: &str, posted: Posted) -> Option<Page> {
+        let act = {
+            let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+            known.actions.get(path).map(Arc::clone)
+        };
+        Some(act?(posted).await)
     }
 
     /// The page at a path (without query), if there is one.
