@@ -158,7 +158,8 @@ impl Broker {
         }
     }
 
-    /// Begins an ordered stream of messages. It ends when its handle is dropped.
+    /// Begins an ordered stream of messages. It ends when its handle is dropped. Its task runs on the runtime that this
+    /// is called on: best the one that sends, since waking another thread for each message costs more than sending it.
     #[must_use]
     pub fn publisher(&self, options: PublisherOptions, observer: Observer) -> OrderedPublisher {
         let (publisher, intake) = stream(options, observer);

@@ -21,7 +21,7 @@ use super::window::{Sent, Window};
 use crate::error::Cause;
 use crate::publisher::{Batch, Intake, Positioned, Reason, Undelivered};
 
-/// How late a confirmation may be seen that the window doesn't wait for (`window.rs`).
+/// How late a confirmation may be seen that nobody waits for.
 const LOOK_EVERY: Duration = Duration::from_millis(25);
 
 /// One stream's task.
@@ -91,24 +91,25 @@ impl Publisher {
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            let settled = self.window.settled_by_now();
+            if let Err(cause) = self.take_in(settled) {
+                if cause == Cause::Nacked {
+                    self.outlast().await;
+                }
+                return End::Interrupted(cause);
+            }
             self.fill(channel);
+            // With plenty of room nobody is woken for a confirmation alone: the next batch finds it, or the next look.
+            let waits_for_room = !self.backlog.is_empty() || self.window.is_filling();
             tokio::select! {
                 biased;
                 () = session.lost.cancelled() => return self.lost(),
-                settled = self.window.settled(), if !self.window.is_empty() => {
-                    if let Err(cause) = self.take_in(settled) {
-                        if cause == Cause::Nacked {
-                            self.outlast().await;
-                        }
-                        return End::Interrupted(cause);
-                    }
-                }
+                _ = self.window.settled(), if waits_for_room => {}
                 batch = self.intake.batches.recv(), if self.backlog.is_empty() => match batch {
                     Some(Batch { epoch, messages }) if epoch == self.epoch => self.backlog = messages.into(),
                     Some(_) => {}
                     None => return End::Closed,
                 },
-                // Looking again is all that it takes: the window begins with its oldest.
                 _ = look.tick(), if !self.window.is_empty() => {}
             }
         }

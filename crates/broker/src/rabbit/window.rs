@@ -40,6 +40,11 @@ impl Window {
             || (self.sent.len() < self.options.window && self.bytes + bytes <= self.options.window_bytes)
     }
 
+    /// Whether so much is on its way that room is soon to be needed: a quarter of what may be.
+    pub(super) fn is_filling(&self) -> bool {
+        self.sent.len() > self.options.window / 4 || self.bytes > self.options.window_bytes / 4
+    }
+
     pub(super) fn push(&mut self, sent: Sent) {
         self.bytes += sent.bytes;
         self.sent.push_back(sent);
