@@ -167,9 +167,12 @@ impl Metrics {
     pub(crate) fn event(&self, shard: u32, kind: EventKind) {
         let index = usize::try_from(shard.saturating_sub(self.first_shard)).unwrap_or(usize::MAX);
         let slot = self.cached.get(index).and_then(|kinds| kinds.get(usize::from(kind as u8)));
-        let Some(slot) = slot else { return };
-        slot.get_or_init(|| self.events.get_or_create(&EventLabels { shard, event: Kind(kind) }).clone())
-            .inc();
+        let counter = || self.events.get_or_create(&EventLabels { shard, event: Kind(kind) }).clone();
+        match slot {
+            Some(slot) => slot.get_or_init(counter).inc(),
+            // Of a count that the bot came to have later.
+            None => counter().inc(),
+        };
     }
 
     /// A heartbeat of a shard was acknowledged after `latency` seconds.

@@ -3,6 +3,7 @@
 //! Every default stands beside what it fills; docs/configuration.md has the arithmetic behind them.
 
 mod kinds;
+mod reshard;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ use holdfast_discord::{EventKind, Intents};
 use holdfast_service::settings::{Document, GIB, KIB, MIB, Section};
 use holdfast_service::{Secret, Tls};
 use kinds::{PRESENCE_KIND, intents, number_or, presence, shown, size};
+pub use reshard::Reshard;
 
 /// Events that a bot gets after it has identified again, since it last had them (design: catch-up). State changes
 /// aren't among them: the snapshot that comes with READY has them already.
@@ -115,6 +117,8 @@ pub struct Config {
     pub threads: Option<usize>,
     /// Bounds of the logs.
     pub log: Log,
+    /// Changing the count of shards.
+    pub reshard: Reshard,
     /// The AMQP front.
     pub amqp: AmqpSettings,
     /// The broker; without it there is no AMQP front.
@@ -220,49 +224,58 @@ impl Config {
         let discord = root.section("discord", Discord::read);
         let broker = BrokerSettings::read(root);
         let cluster = root.optional_section("cluster", holdfast_cluster::Settings::read);
-        root.section("ws", |ws| Self {
-            discord,
-            listen: ws.address("listen", SocketAddr::from(([127, 0, 0, 1], 7878))),
-            public_url: ws.url("public_url", "ws://localhost:7878", &["ws", "wss"]),
-            advertise: ws.optional_text("advertise"),
-            tls: Tls::read(ws),
-            pages: ws
-                .names("pages", &[], "a list of paths such as \"/metrics\"", |path| path.starts_with('/')),
-            state_dir: state_dir(ws, cluster.is_some()),
-            shards: ws.section("shards", |shards| Shards::read(shards, cluster.is_some())),
-            presence: ws.optional_custom("presence", PRESENCE_KIND, presence, shown),
-            cache: ws.section("cache", Cache::read),
-            checkpoint_age: ws.duration("checkpoint_age", 5 * MINUTE, SECOND..=24 * HOUR),
-            catch_up: catch_up(ws),
-            catch_up_from: ws.choice(
-                "catch_up_from",
-                CatchUpFrom::Written,
-                &[("written", CatchUpFrom::Written), ("confirmed", CatchUpFrom::Confirmed)],
-            ),
-            interaction_max_age: ws.duration("interaction_max_age", 3 * SECOND, Duration::ZERO..=15 * MINUTE),
-            heartbeat_interval: ws.duration(
-                "heartbeat_interval",
-                Duration::from_millis(41_250),
-                SECOND..=5 * MINUTE,
-            ),
-            handshake_timeout: ws.duration("handshake_timeout", 10 * SECOND, SECOND / 10..=MINUTE),
-            identify_timeout: ws.duration("identify_timeout", 30 * SECOND, SECOND / 10..=10 * MINUTE),
-            session_expiry: ws.duration("session_expiry", 5 * MINUTE, SECOND..=24 * HOUR),
-            confirm_timeout: ws.duration("confirm_timeout", 2 * SECOND, Duration::ZERO..=MINUTE),
-            drain_timeout: ws.duration("drain_timeout", 20 * SECOND, SECOND..=HOUR),
-            max_clients: size(ws.integer("max_clients", 16_384, 1..=1_000_000)),
-            max_clients_per_shard: size(ws.integer("max_clients_per_shard", 64, 1..=100_000)),
-            resume_window: size(ws.integer("resume_window", 65_536, 1_024..=16_777_216)),
-            max_frame_bytes: size(ws.bytes("max_frame_bytes", 4 * KIB, 4 * KIB..=16 * MIB)),
-            validate_token: ws.flag("validate_token", true),
-            forward_identify_presence: ws.flag("forward_identify_presence", false),
-            restore_voice: ws.flag("restore_voice", true),
-            stored_zlib: ws.flag("stored_zlib", true),
-            threads: number_or(ws, "threads", "auto", 1..=1024).map(|threads| threads as usize),
-            log: ws.section("log", Log::read),
-            amqp: AmqpSettings::read(ws),
-            broker,
-            cluster,
+        root.section("ws", |ws| {
+            let shards = ws.section("shards", |shards| Shards::read(shards, cluster.is_some()));
+            Self {
+                discord,
+                listen: ws.address("listen", SocketAddr::from(([127, 0, 0, 1], 7878))),
+                public_url: ws.url("public_url", "ws://localhost:7878", &["ws", "wss"]),
+                advertise: ws.optional_text("advertise"),
+                tls: Tls::read(ws),
+                pages: ws.names("pages", &[], "a list of paths such as \"/metrics\"", |path| {
+                    path.starts_with('/')
+                }),
+                state_dir: state_dir(ws, cluster.is_some()),
+                shards,
+                presence: ws.optional_custom("presence", PRESENCE_KIND, presence, shown),
+                cache: ws.section("cache", Cache::read),
+                checkpoint_age: ws.duration("checkpoint_age", 5 * MINUTE, SECOND..=24 * HOUR),
+                catch_up: catch_up(ws),
+                catch_up_from: ws.choice(
+                    "catch_up_from",
+                    CatchUpFrom::Written,
+                    &[("written", CatchUpFrom::Written), ("confirmed", CatchUpFrom::Confirmed)],
+                ),
+                interaction_max_age: ws.duration(
+                    "interaction_max_age",
+                    3 * SECOND,
+                    Duration::ZERO..=15 * MINUTE,
+                ),
+                heartbeat_interval: ws.duration(
+                    "heartbeat_interval",
+                    Duration::from_millis(41_250),
+                    SECOND..=5 * MINUTE,
+                ),
+                handshake_timeout: ws.duration("handshake_timeout", 10 * SECOND, SECOND / 10..=MINUTE),
+                identify_timeout: ws.duration("identify_timeout", 30 * SECOND, SECOND / 10..=10 * MINUTE),
+                session_expiry: ws.duration("session_expiry", 5 * MINUTE, SECOND..=24 * HOUR),
+                confirm_timeout: ws.duration("confirm_timeout", 2 * SECOND, Duration::ZERO..=MINUTE),
+                drain_timeout: ws.duration("drain_timeout", 20 * SECOND, SECOND..=HOUR),
+                max_clients: size(ws.integer("max_clients", 16_384, 1..=1_000_000)),
+                max_clients_per_shard: size(ws.integer("max_clients_per_shard", 64, 1..=100_000)),
+                resume_window: size(ws.integer("resume_window", 65_536, 1_024..=16_777_216)),
+                max_frame_bytes: size(ws.bytes("max_frame_bytes", 4 * KIB, 4 * KIB..=16 * MIB)),
+                validate_token: ws.flag("validate_token", true),
+                forward_identify_presence: ws.flag("forward_identify_presence", false),
+                restore_voice: ws.flag("restore_voice", true),
+                stored_zlib: ws.flag("stored_zlib", true),
+                threads: number_or(ws, "threads", "auto", 1..=1024).map(|threads| threads as usize),
+                log: ws.section("log", Log::read),
+                reshard: ws.section("reshard", |reshard| Reshard::read(reshard, &shards)),
+                amqp: AmqpSettings::read(ws),
+                broker,
+                cluster,
+            }
         })
     }
 }
@@ -366,7 +379,7 @@ impl Log {
 fn state_dir(ws: &Section<'_>, shared: bool) -> PathBuf {
     let dir = ws.path("state_dir", "state");
     if shared && dir.as_os_str().is_empty() {
-        let what = "empty: with [cluster] a folder is needed, guilds of shards that come from other replicas pass through it";
+        let what = "empty: with [cluster] a folder is needed: events that don't fit into memory and the replica's name are kept in it";
         ws.problem("state_dir", what);
     }
     dir

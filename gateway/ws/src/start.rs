@@ -11,9 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::future::join_all;
 use holdfast_broker::{Broker, Refusal};
-use holdfast_cluster::{Permits, Store};
+use holdfast_cluster::{Permits, ShardId, Store};
 use holdfast_rest::{GatewayBot, RestError};
 use holdfast_service::{Backoff, Page, Service, Tasks, TlsError};
 use tokio::{
@@ -28,7 +27,7 @@ use tracing::{info, warn};
 
 use crate::{
     amqp::Amqp,
-    fleet::{self, Hubs, Member, Records, Replica, Running, Starter},
+    fleet::{self, Alone, Desk, Hubs, Member, Replica, Starter},
     front::{self, Front},
     guilds,
     log::{self, Writer, WriterSettings},
@@ -117,10 +116,11 @@ pub struct Ws {
 
 /// How the shards end: those of this process alone, or those that other replicas take over.
 struct Owning {
-    starter: Arc<Starter>,
-    running: Vec<Running>,
-    /// Hands the shards over when it is cancelled.
-    replica: Option<(CancellationToken, JoinHandle<()>)>,
+    /// Stops the shards, or hands them over, when it is cancelled.
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+    /// Whether other replicas take them over.
+    shared: bool,
 }
 
 /// Starts the service: asks Discord for the gateway, recovers each shard, accepts clients.
@@ -137,18 +137,22 @@ pub async fn start(
     let tls = config.tls.as_ref().map(|tls| tls.server_config()).transpose()?;
     // Its real port, for other replicas.
     config.listen = listener.local_addr()?;
-    let broker = broker(&config, service).await?;
+    // Before the broker's condition, which is met as soon as it is connected: until the shards are, nothing is ready.
     let ready = service.readiness.condition("ws", "waiting for Discord's gateway");
+    let broker = broker(&config, service).await?;
     let rest = holdfast_rest::Client::new(&config.discord.api_url, &config.discord.token)?;
     let answer = gateway_bot(&rest, &config, &shutdown).await?;
-    let (range, total) = shards(&config, answer.shards)?;
-    let metrics = service.metrics.register(|registry| Metrics::new(registry, range.clone()));
+    // Whoever has the folder may read what is in it.
     let store = open_store(config.state_dir.clone()).await?;
+    let total = fleet::choose(config.shards.total, &config.state_dir, answer.shards);
+    let cluster = join(&config, total, &rest, service, &shutdown).await?;
+    let total = cluster.as_ref().map_or(total, |member| member.standing.total);
+    let (range, total) = shards(&config, total)?;
+    let metrics = service.metrics.register(|registry| Metrics::new(registry, range.clone()));
     let writer = Writer::start(WriterSettings::default())?;
     // Clients end before shards do, and shards only when `Ws::wait` says so.
     let tasks = service.tasks.child();
     let clients = tasks.child();
-    let cluster = join(&config, total, &rest, service, &shutdown).await?;
     let replicas =
         cluster.as_ref().map(|member| front::Replicas::new(&config, member.cluster.clone())).transpose()?;
     let permits = match &cluster {
@@ -195,7 +199,7 @@ pub async fn start(
         live: AtomicUsize::new(0),
     };
     tasks.spawn("observing", observer.run(tasks.token().clone()));
-    info!(shards = range.len(), total, shared = owning.replica.is_some(), "ws started");
+    info!(shards = range.len(), total, shared = owning.shared, "ws started");
     let (drain, hubs) = (config.drain_timeout, Arc::clone(&starter.hubs));
     let front =
         Front::new((*config).clone(), metrics, service.pages.clone(), hubs, replicas, clients.clone());
@@ -231,17 +235,31 @@ async fn begin(
     service: &Service,
     shutdown: &CancellationToken,
 ) -> Result<Owning, WsError> {
+    let total = starter.hubs.total();
+    let (stop, starter) = (CancellationToken::new(), Arc::clone(starter));
+    let desk = Desk::open(&service.pages, total, &starter.config.discord.token);
     let Some(member) = member else {
-        let records = |shard| Records::local(store.shard(shard, starter.hubs.total()));
-        let running: Result<_, _> = range.map(|shard| starter.start(shard, records(shard))).collect();
-        return Ok(Owning { starter: Arc::clone(starter), running: running?, replica: None });
+        let whole = range.len() == total as usize;
+        let running = Alone::start(&starter, store, range.map(|shard| ShardId::new(shard, total)), false)?;
+        let (store, within) = (store.clone(), starter.config.drain_timeout / 4);
+        let alone = Alone { starter, store, running, desk, whole, within, stop: stop.clone() };
+        let task = service.tasks.spawn("shards", alone.run());
+        return Ok(Owning { stop, task, shared: false });
     };
     let metrics = service.metrics.register(fleet::Metrics::new);
-    let stop = CancellationToken::new();
-    let mut replica = Replica::new(member, Arc::clone(starter), store.clone(), metrics, stop.clone());
+    let mut replica = Replica::new(member, starter, store.clone(), metrics, desk, stop.clone());
     replica.register(shutdown).await?;
     let task = service.tasks.spawn("replica", replica.run());
-    Ok(Owning { starter: Arc::clone(starter), running: Vec::new(), replica: Some((stop, task)) })
+    Ok(Owning { stop, task, shared: true })
+}
+
+impl Owning {
+    async fn end(&mut self, within: Duration) {
+        self.stop.cancel();
+        if tokio::time::timeout(within, &mut self.task).await.is_err() {
+            warn!("not all shards were left in time (ws.drain_timeout)");
+        }
+    }
 }
 
 impl Ws {
@@ -259,17 +277,15 @@ impl Ws {
         // One deadline for all: clients may take half of it, shards what the writer doesn't need.
         let deadline = Instant::now() + self.drain;
         let writer_within = WRITER_WITHIN.min(self.drain / 4);
-        if let Some((stop, task)) = self.owning.replica.take() {
-            stop.cancel();
-            if tokio::time::timeout(self.drain / 2, task).await.is_err() {
-                warn!("not all shards were handed over in time (ws.drain_timeout)");
-            }
-        }
         let until = |at: Instant| at.saturating_duration_since(Instant::now());
-        finish(&self.clients, until(deadline - self.drain / 2)).await;
-        let within = until(deadline - writer_within);
-        let Owning { starter, running, .. } = &self.owning;
-        join_all(running.iter().map(|running| starter.stop(running, within))).await;
+        let clients_until = deadline - self.drain / 2;
+        if self.owning.shared {
+            self.owning.end(until(clients_until)).await;
+        }
+        finish(&self.clients, until(clients_until)).await;
+        if !self.owning.shared {
+            self.owning.end(until(deadline - writer_within)).await;
+        }
         finish(&self.tasks, until(deadline - writer_within)).await;
         let writer = self.writer.clone();
         let written =
@@ -319,8 +335,7 @@ async fn gateway_bot(
 }
 
 /// Which shards are ours, and of how many.
-fn shards(config: &Config, recommended: u32) -> Result<(Range<u32>, u32), WsError> {
-    let total = config.shards.total.unwrap_or(recommended).max(1);
+fn shards(config: &Config, total: u32) -> Result<(Range<u32>, u32), WsError> {
     let end = config.shards.end.unwrap_or(total);
     if config.shards.start >= total {
         return Err(WsError::Shards { key: "start", total });
@@ -356,8 +371,8 @@ fn pages(service: &Service, hubs: &Arc<Hubs>) {
         }
     });
     guilds::page(&service.pages, hubs);
-    let total = hubs.total();
-    service.pages.add("/shard-count", move || Page::text(total.to_string()));
+    let counted = Arc::clone(hubs);
+    service.pages.add("/shard-count", move || Page::text(counted.total().to_string()));
 }
 
 fn cores() -> usize {

@@ -65,8 +65,14 @@ pub(super) fn parts<'a>(meta: &Meta, payload: &'a [u8]) -> Option<(Cow<'static, 
 }
 
 impl Envelope {
-    /// The message of an event.
-    pub(super) fn event(&self, meta: &Meta, stream: &str, name: &str, data: &[u8]) -> Positioned {
+    /// The message of an event. `uncertain`: a shard of another count may have published it, too.
+    pub(super) fn event(
+        &self,
+        meta: &Meta,
+        stream: &str,
+        (name, data): (&str, &[u8]),
+        uncertain: bool,
+    ) -> Positioned {
         let event = Event {
             schema: SCHEMA,
             application: self.application,
@@ -79,6 +85,7 @@ impl Envelope {
             received_at_us: meta.received_ms * 1000,
             name: name.to_owned(),
             guild_id: meta.guild,
+            possible_duplicate: uncertain,
             ..Event::default()
         };
         let mut body = Vec::new();

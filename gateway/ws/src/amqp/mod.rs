@@ -86,7 +86,11 @@ impl Amqp {
 
     /// Publishes a shard's events and takes its commands from now on, until `tasks` are asked to end.
     pub(crate) fn follow(self: &Arc<Self>, hub: &Arc<Hub>, records: &Records, shards: usize, tasks: &Tasks) {
-        let publishing = Publishing::new(self, hub, records.clone(), shards);
+        let publishing = {
+            // The publisher's task is begun there, too: from the log to the library an event changes threads once.
+            let _on_the_shards_thread = hub.runtime.enter();
+            Publishing::new(self, hub, records.clone(), shards)
+        };
         let stop = tasks.token().clone();
         self.commands.own(hub, stop.clone());
         tasks.spawn_on(&hub.runtime, "publishing", publishing.run(stop));

@@ -65,9 +65,9 @@ impl Publishing {
         let mut core = hub.core();
         // A new reader begins with what comes: what came before it wasn't promised to anybody.
         let fresh = CursorRecord { stream: core.log.stream(), position: core.log.last() };
-        let stored = store.local.load_cursor(READER).unwrap_or_else(|| {
+        let stored = store.load_cursor(READER).unwrap_or_else(|| {
             // At once: what comes from here on is promised, also if we are killed before the first confirmation.
-            store.local.save_cursor(READER, &fresh);
+            store.save_cursor(READER, &fresh);
             fresh
         });
         core.published = Some(stored);
@@ -104,7 +104,7 @@ impl Publishing {
         let wakes = Arc::new(Wakes(Notify::new()));
         let reader = Arc::clone(&wakes) as Arc<dyn Reader>;
         self.source.hub.readers.join(Arc::clone(&reader));
-        if self.may_publish(&stop).await {
+        if self.may_publish(&stop).await && self.is_open(&wakes, &stop).await {
             while !stop.is_cancelled() {
                 self.step(&wakes, &stop).await;
             }
@@ -130,6 +130,30 @@ impl Publishing {
                 () = tokio::time::sleep(SHOW_EVERY) => {}
             }
         }
+    }
+
+    /// Waits until the shard is one of the bot's count, and begins where it took over. False: the service stops.
+    async fn is_open(&mut self, wakes: &Wakes, stop: &CancellationToken) -> bool {
+        while !self.begins() {
+            if stop.run_until_cancelled(wakes.0.notified()).await.is_none() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// False: the shard is of a count that is yet to come.
+    fn begins(&mut self) -> bool {
+        let hub = Arc::clone(&self.source.hub);
+        let core = hub.core();
+        if core.is_warming() {
+            return false;
+        }
+        if let (Some(opened), Some(gate)) = (&core.opened, core.published) {
+            self.source.opened = Some(Arc::clone(opened));
+            self.cursor = Cursor::new(gate);
+        }
+        true
     }
 
     /// One batch, or one wait.
@@ -199,7 +223,7 @@ impl Publishing {
         self.stored_at = Instant::now();
         let record = self.cursor.record();
         if record != self.stored {
-            self.store.local.save_cursor(READER, &record);
+            self.store.save_cursor(READER, &record);
             self.stored = record;
         }
     }

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     log::{DiskRead, FIRST, Meta, OwnedRun, Position, Read, Run},
-    shard::{Core, Hub, unix_ms},
+    shard::{Core, Hub, Opened, unix_ms},
 };
 
 /// Bounds of a batch: a few hundred microseconds under the lock.
@@ -60,6 +60,8 @@ pub(super) struct Source {
     max_bytes: usize,
     /// What was to be read next had gone: where the log can be read again, and why.
     gone: Option<(Position, GapReason)>,
+    /// Where a shard that took over from shards of another count begins.
+    pub(super) opened: Option<Arc<Opened>>,
     /// Which kinds are published, by number; names that this version doesn't know are looked up.
     kinds: Vec<bool>,
 }
@@ -69,7 +71,7 @@ impl Source {
         let kinds =
             (0..=u8::MAX).map(|number| settings.publishes(EventKind::from_u8(number).name())).collect();
         let left_out = LeftOut::default();
-        Self { hub, settings, envelope, disk: None, left_out, max_bytes, gone: None, kinds }
+        Self { hub, settings, envelope, disk: None, left_out, max_bytes, gone: None, opened: None, kinds }
     }
 
     /// The next batch; the cursor moves over what was looked at.
@@ -156,8 +158,13 @@ impl Source {
         if meta.audience != 0 || (known && !self.kinds.get(meta.kind as usize).copied().unwrap_or(true)) {
             return None;
         }
+        let opened = self.opened.as_ref().filter(|opened| meta.position <= opened.until);
+        if opened.is_some_and(|opened| opened.is_repeated(meta.position)) {
+            return None;
+        }
         let (name, data) = parts(meta, payload)?;
-        (known || self.settings.publishes(&name)).then(|| self.envelope.event(meta, stream, &name, data))
+        let published = known || self.settings.publishes(&name);
+        published.then(|| self.envelope.event(meta, stream, (&name, data), opened.is_some()))
     }
 
     /// Whether events may be missing between the cursor and an entry, and why.

@@ -39,10 +39,10 @@ async fn route(shared: &Shared, request: Request) {
         Ok(asked) => asked.guild_id,
         Err(error) => return refuse(shared, request, Guild::default(), error, true).await,
     };
-    if let Some(hub) = shared.hubs.get(shard_of(guild, shared.total)) {
+    if let Some(hub) = shared.hubs.get(shard_of(guild, shared.total())) {
         return answer(shared, &hub, request).await;
     }
-    let (key, nobody) = elsewhere(guild, shared.total);
+    let (key, nobody) = elsewhere(guild, shared.total());
     let publication = Publication::new(shared.broker.names().commands(), key, request.message().clone());
     match shared.broker.publish(publication.mandatory()).await {
         Ok(()) => request.done(),

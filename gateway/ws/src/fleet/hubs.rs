@@ -1,52 +1,142 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 //! The shards that run here, by number. Fronts, pages and metrics find them here, whoever starts and stops them.
+//!
+//! While the bot is resharded, those of the next count are gathered beside the current ones, and nobody sees them. Then
+//! [`Hubs::switch`] makes them the current ones, and those of the former count are retired: their logs have ended, and
+//! are kept for clients that haven't read them to the end.
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
+
+use tokio::sync::watch;
 
 use crate::shard::Hub;
 
 /// See the module's documentation.
 pub(crate) struct Hubs {
+    held: RwLock<Held>,
+    /// Shards were switched to, and not all that are here have begun to serve.
+    opening: watch::Sender<bool>,
+}
+
+struct Held {
+    current: Fleet,
+    next: Option<Fleet>,
+    retired: Option<Arc<Fleet>>,
+}
+
+/// Shards of one count that run here.
+#[derive(Clone)]
+pub(crate) struct Fleet {
     /// Number of all shards of the bot.
-    total: u32,
-    held: RwLock<BTreeMap<u32, Arc<Hub>>>,
+    pub(crate) total: u32,
+    /// Those that are here.
+    pub(crate) hubs: BTreeMap<u32, Arc<Hub>>,
+}
+
+impl Fleet {
+    fn new(total: u32) -> Self {
+        Self { total, hubs: BTreeMap::new() }
+    }
 }
 
 impl Hubs {
     /// Of a bot with `total` shards; none runs here yet.
     pub(crate) fn new(total: u32) -> Arc<Self> {
-        Arc::new(Self { total, held: RwLock::default() })
+        let held = Held { current: Fleet::new(total), next: None, retired: None };
+        Arc::new(Self { held: RwLock::new(held), opening: watch::Sender::new(false) })
     }
 
     /// Number of all shards of the bot, wherever they run.
     pub(crate) fn total(&self) -> u32 {
-        self.total
+        self.held().current.total
     }
 
     /// The shard, if it runs here.
     pub(crate) fn get(&self, shard: u32) -> Option<Arc<Hub>> {
-        self.held().get(&shard).cloned()
+        self.held().current.hubs.get(&shard).cloned()
     }
 
     /// All that run here, by number.
     pub(crate) fn all(&self) -> Vec<Arc<Hub>> {
-        self.held().values().cloned().collect()
+        self.held().current.hubs.values().cloned().collect()
+    }
+
+    /// Those of the former count that ran here, for a while after the bot was resharded.
+    pub(crate) fn retired(&self) -> Option<Arc<Fleet>> {
+        self.held().retired.clone()
+    }
+
+    /// Shards of another count begin to gather. Some may be here already.
+    pub(crate) fn expect(&self, total: u32) {
+        let mut held = self.change();
+        if held.current.total != total && held.next.as_ref().is_none_or(|next| next.total != total) {
+            held.next = Some(Fleet::new(total));
+        }
+    }
+
+    /// Shards of another count gather no more.
+    pub(crate) fn expect_none(&self) {
+        self.change().next = None;
+    }
+
+    /// The shards of the next count are the bot's from now on. They serve after [`Hubs::opened`].
+    pub(crate) fn switch(&self) {
+        let mut held = self.change();
+        if let Some(next) = held.next.take() {
+            held.retired = Some(Arc::new(std::mem::replace(&mut held.current, next)));
+            self.opening.send_replace(true);
+        }
+    }
+
+    /// All shards that are here serve.
+    pub(crate) fn opened(&self) {
+        self.opening.send_if_modified(|opening| std::mem::replace(opening, false));
+    }
+
+    /// Waits until they do: at once, unless the bot is being resharded.
+    pub(crate) async fn are_open(&self) {
+        // The sender is ours: it doesn't go before we do.
+        let _ = self.opening.subscribe().wait_for(|opening| !opening).await;
+    }
+
+    /// Nobody comes any more for what the retired shards have.
+    pub(crate) fn forget_retired(&self) {
+        self.change().retired = None;
     }
 
     /// The shard runs here from now on.
     pub(crate) fn insert(&self, hub: Arc<Hub>) {
-        self.held.write().unwrap_or_else(PoisonError::into_inner).insert(hub.shard, hub);
+        let mut held = self.change();
+        if let Some(fleet) = held.of(hub.total) {
+            fleet.hubs.insert(hub.shard, hub);
+        }
     }
 
-    /// The shard doesn't run here any more.
-    pub(crate) fn remove(&self, shard: u32) {
-        self.held.write().unwrap_or_else(PoisonError::into_inner).remove(&shard);
+    /// The shard doesn't run here any more. One that is retired stays.
+    pub(crate) fn remove(&self, hub: &Hub) {
+        let mut held = self.change();
+        if let Some(fleet) = held.of(hub.total) {
+            fleet.hubs.remove(&hub.shard);
+        }
     }
 
-    fn held(&self) -> RwLockReadGuard<'_, BTreeMap<u32, Arc<Hub>>> {
+    fn held(&self) -> RwLockReadGuard<'_, Held> {
         self.held.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self) -> RwLockWriteGuard<'_, Held> {
+        self.held.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Held {
+    fn of(&mut self, total: u32) -> Option<&mut Fleet> {
+        if self.current.total == total {
+            return Some(&mut self.current);
+        }
+        self.next.as_mut().filter(|next| next.total == total)
     }
 }

@@ -34,6 +34,11 @@ pub(crate) async fn join(
     };
     let cluster = Cluster::start(settings, identity, &service.tasks)?;
     connected(&cluster, &condition).await?;
+    let total = match config.shards.total {
+        Some(total) => total,
+        // Resharded, perhaps: what Discord recommends is for a bot that begins.
+        None => cluster.fleet_total().await?.unwrap_or(total),
+    };
     let standing = Standing {
         total,
         weight: settings.weight,

@@ -5,16 +5,16 @@
 //! long (starting, handing over) runs beside it, so that leases are renewed in time. While the store is away everything
 //! stays as it is.
 
+mod leases;
+mod reshard;
+
 use std::{
     collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use holdfast_cluster::{
-    Acquired, Change, Cluster, HeartbeatError, Lease, Renewed, ShardId, Standing, Store, StoreState, Times,
-    place,
-};
+use holdfast_cluster::{Change, Cluster, HeartbeatError, Lease, ShardId, Standing, Store, StoreState, Times};
 use holdfast_service::Condition;
 use tokio::{
     select,
@@ -25,10 +25,13 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use self::reshard::Next;
 use super::{
-    Running, Starter, Tenure,
-    handover::{Takeover, hand_over, save, take_over},
+    Desk, Running, Starter, Tenure,
+    handover::{Handovers, save},
     metrics::Metrics,
+    reshard::RECOMMENDED_EVERY,
+    takeover::{Takeover, take_over},
 };
 use crate::start::WsError;
 
@@ -55,14 +58,18 @@ pub(crate) struct Replica {
     store: Store,
     metrics: Metrics,
     tenure: Arc<Tenure>,
+    handovers: Arc<Handovers>,
     /// When leases were renewed last.
     renewed: Instant,
     live: Vec<holdfast_cluster::Replica>,
     /// Shards that this replica should own and couldn't get yet.
     missing: usize,
     stop: CancellationToken,
-    slots: BTreeMap<u32, Slot>,
+    slots: BTreeMap<ShardId, Slot>,
     jobs: JoinSet<Done>,
+    desk: Desk,
+    /// The bot is being resharded.
+    next: Option<Next>,
 }
 
 /// What this replica does with a shard that it has a lease on.
@@ -77,12 +84,17 @@ enum State {
     Starting,
     Running(Arc<Running>),
     Stopping,
+    /// Of the former count, and cut: nobody else is to begin it again.
+    Cut,
 }
 
 /// What ran beside the task has ended.
 enum Done {
-    Started(u32, Result<Running, WsError>),
-    Stopped(u32),
+    Started(ShardId, Result<Running, WsError>),
+    Stopped(ShardId),
+    Cut(ShardId),
+    /// Nothing that anybody waits for.
+    Over,
 }
 
 impl Replica {
@@ -91,10 +103,12 @@ impl Replica {
         starter: Arc<Starter>,
         store: Store,
         metrics: Metrics,
+        desk: Desk,
         stop: CancellationToken,
     ) -> Self {
         Self {
             tenure: Arc::new(Tenure::new(member.times.expiry)),
+            handovers: Arc::default(),
             member,
             starter,
             store,
@@ -105,6 +119,8 @@ impl Replica {
             stop,
             slots: BTreeMap::new(),
             jobs: JoinSet::new(),
+            desk,
+            next: None,
         }
     }
 
@@ -139,13 +155,16 @@ impl Replica {
 
     /// Runs until it is told to stop; then hands everything over, and leaves.
     pub(crate) async fn run(mut self) {
-        let stop = self.stop.clone();
+        let (stop, urgent) = (self.stop.clone(), Arc::clone(&self.handovers.urgent));
         let mut changes = self.member.cluster.changes();
         let mut state = self.member.cluster.state();
         let mut looks = interval(self.member.times.renew.min(LOOK_EVERY));
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut saves = interval(SAVE_EVERY);
         saves.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut steps = interval(reshard::STEP);
+        steps.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut recommendations = interval(RECOMMENDED_EVERY);
         loop {
             select! { biased;
                 () = stop.cancelled() => break,
@@ -159,128 +178,26 @@ impl Replica {
                 }
                 Some(done) = self.jobs.join_next() => self.done(done),
                 change = changes.recv() => match change {
-                    Ok(Change::Released(shard)) => self.released(shard).await,
-                    Ok(Change::Replicas | Change::Missed) | Err(RecvError::Lagged(_)) => self.look().await,
+                    Ok(Change::Released(shard)) => self.released(shard, &mut changes).await,
+                    Ok(Change::Replicas | Change::Missed | Change::Reshard) | Err(RecvError::Lagged(_)) => {
+                        self.look().await;
+                    }
                     Err(RecvError::Closed) => std::future::pending().await,
                 },
+                () = urgent.notified() => self.save().await,
                 _ = saves.tick() => self.save().await,
+                _ = steps.tick(), if self.next.is_some() => self.reshard().await,
+                Some(ask) = self.desk.asks.recv() => self.asked(ask).await,
+                _ = recommendations.tick(), if self.starter.config.reshard.automatic => self.follow_discord().await,
             }
             self.tell(&state.borrow());
         }
         self.drain().await;
     }
 
-    /// Renews the registration, and leases when they are due, then looks who should own what.
-    async fn look(&mut self) {
-        match self.member.cluster.heartbeat(&self.member.standing).await {
-            Ok(live) => self.live = live,
-            Err(HeartbeatError::Unavailable(error)) => {
-                debug!(%error, "the store is away: going on with what we have");
-                self.tenure.unanswered();
-                return;
-            }
-            Err(HeartbeatError::Conflict(conflict)) => {
-                let _ = self.starter.fatal.try_send(conflict.into());
-                return;
-            }
-        }
-        let due = self.member.times.renew.saturating_sub(LOOK_EVERY / 2);
-        if self.renewed.elapsed() >= due && !self.renew().await {
-            return;
-        }
-        self.rebalance().await;
-    }
-
-    /// Renews all leases, and stops what isn't ours any more. `false`: the store is away.
-    async fn renew(&mut self) -> bool {
-        let leases: Vec<Lease> = self.slots.values().map(|slot| slot.lease).collect();
-        let sent = Instant::now();
-        let Ok(renewed) = self.member.cluster.renew(&leases).await else {
-            self.tenure.unanswered();
-            return false;
-        };
-        for (lease, renewed) in leases.iter().zip(renewed) {
-            if let Renewed::Lost(owner) = renewed {
-                let owner = owner.map(|owner| owner.address);
-                self.lose(lease.shard.shard, owner.as_deref());
-            }
-        }
-        self.renewed = sent;
-        // After those that are lost know it.
-        self.tenure.renewed(sent);
-        true
-    }
-
-    fn lose(&mut self, shard: u32, owner: Option<&str>) {
-        let Some(slot) = self.slots.get_mut(&shard).filter(|slot| !slot.lost) else { return };
-        warn!(shard, owner, "the shard is another's by now");
-        slot.lost = true;
-        self.metrics.lost.inc();
-        self.stop(shard);
-    }
-
-    /// Takes what this replica should own, and hands over what others should.
-    async fn rebalance(&mut self) {
-        let total = self.member.standing.total;
-        let own = self.member.cluster.identity().id;
-        let owners = place(total, &self.live);
-        let should = |shard: u32| owners.get(shard as usize).copied().flatten();
-        let theirs: Vec<u32> =
-            self.running().filter(|shard| should(*shard).is_some_and(|owner| owner != own)).collect();
-        theirs.into_iter().for_each(|shard| self.stop(shard));
-        let wanted: Vec<ShardId> = (0..total)
-            .filter(|shard| should(*shard) == Some(own) && !self.slots.contains_key(shard))
-            .map(|shard| ShardId::new(shard, total))
-            .collect();
-        self.acquire(&wanted).await;
-        self.missing = wanted.iter().filter(|shard| !self.slots.contains_key(&shard.shard)).count();
-    }
-
-    async fn released(&mut self, shard: ShardId) {
-        let own = self.member.cluster.identity().id;
-        let owner =
-            place(self.member.standing.total, &self.live).get(shard.shard as usize).copied().flatten();
-        if owner == Some(own) && !self.slots.contains_key(&shard.shard) {
-            self.acquire(&[shard]).await;
-            self.missing = self.missing.saturating_sub(usize::from(self.slots.contains_key(&shard.shard)));
-        }
-    }
-
-    async fn acquire(&mut self, shards: &[ShardId]) {
-        if shards.is_empty() {
-            return;
-        }
-        let acquired = match self.member.cluster.acquire(shards).await {
-            Ok(acquired) => acquired,
-            Err(error) => {
-                debug!(%error, "no shard can be taken while the store is away");
-                return;
-            }
-        };
-        for (shard, acquired) in shards.iter().zip(acquired) {
-            match acquired {
-                Acquired::Granted(lease) => self.start(lease),
-                Acquired::Held(owner) => {
-                    debug!(
-                        shard = shard.shard,
-                        owner = owner.address,
-                        "waiting for the shard to be handed over"
-                    );
-                }
-                Acquired::Reserved(left) => {
-                    debug!(
-                        shard = shard.shard,
-                        left_ms = left.as_millis(),
-                        "its last owner may come back for it"
-                    );
-                }
-            }
-        }
-    }
-
     fn start(&mut self, lease: Lease) {
-        let shard = lease.shard.shard;
-        info!(shard, generation = lease.generation, "taking the shard");
+        let shard = lease.shard;
+        info!(shard = shard.shard, total = shard.total, generation = lease.generation, "taking the shard");
         self.metrics.takeovers.inc();
         self.slots.insert(shard, Slot { lease, state: State::Starting, lost: false });
         let takeover = Takeover {
@@ -288,14 +205,16 @@ impl Replica {
             store: self.store.clone(),
             starter: Arc::clone(&self.starter),
             tenure: Arc::clone(&self.tenure),
+            handovers: Arc::clone(&self.handovers),
             lease,
+            gathers: self.gathers(shard),
         };
         let stop = self.stop.clone();
         self.jobs.spawn(async move { Done::Started(shard, take_over(takeover, stop).await) });
     }
 
     /// Stops a shard that runs. The next owner gets the records, unless the shard is its already.
-    fn stop(&mut self, shard: u32) {
+    fn stop(&mut self, shard: ShardId) {
         let Some(slot) = self.slots.get_mut(&shard) else { return };
         let State::Running(running) = &slot.state else { return };
         let (running, lease, lost) = (Arc::clone(running), slot.lease, slot.lost);
@@ -306,11 +225,11 @@ impl Replica {
             self.metrics.handovers.inc();
         }
         let (cluster, starter) = (self.member.cluster.clone(), Arc::clone(&self.starter));
-        let within = self.member.within;
+        let (handovers, within) = (Arc::clone(&self.handovers), self.member.within);
         self.jobs.spawn(async move {
             starter.stop(&running, within).await;
             if !lost {
-                hand_over(&cluster, lease, &running).await;
+                handovers.hand_over(&cluster, lease, running).await;
             }
             Done::Stopped(shard)
         });
@@ -321,21 +240,20 @@ impl Replica {
             Ok(Done::Started(shard, Ok(running))) => {
                 if let Some(slot) = self.slots.get_mut(&shard) {
                     slot.state = State::Running(Arc::new(running));
-                    if slot.lost || self.stop.is_cancelled() {
+                    if slot.lost || self.stop.is_cancelled() || !self.totals().contains(&shard.total) {
                         self.stop(shard);
                     }
                 }
             }
-            Ok(Done::Started(shard, Err(WsError::Stopped))) => {
+            Ok(Done::Started(shard, Err(WsError::Stopped)) | Done::Stopped(shard)) => {
                 self.slots.remove(&shard);
             }
             Ok(Done::Started(shard, Err(error))) => {
                 self.slots.remove(&shard);
                 let _ = self.starter.fatal.try_send(error);
             }
-            Ok(Done::Stopped(shard)) => {
-                self.slots.remove(&shard);
-            }
+            Ok(Done::Cut(shard)) => self.was_cut(shard),
+            Ok(Done::Over) => {}
             Err(error) => warn!(%error, "a shard's start or stop has failed"),
         }
     }
@@ -358,9 +276,8 @@ impl Replica {
     async fn drain(&mut self) {
         self.member.standing.draining = true;
         let _ = self.member.cluster.heartbeat(&self.member.standing).await;
-        let begun = Instant::now();
-        let all = self.slots.len();
-        let running: Vec<u32> = self.running().collect();
+        let (begun, all) = (Instant::now(), self.slots.len());
+        let running: Vec<ShardId> = self.running().collect();
         running.into_iter().for_each(|shard| self.stop(shard));
         let mut renewals = interval(self.member.times.renew);
         renewals.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -378,7 +295,7 @@ impl Replica {
         let _ = self.member.cluster.leave().await;
     }
 
-    fn running(&self) -> impl Iterator<Item = u32> + '_ {
+    fn running(&self) -> impl Iterator<Item = ShardId> + '_ {
         let runs = |slot: &Slot| matches!(slot.state, State::Running(_));
         self.slots.iter().filter(move |(_, slot)| runs(slot)).map(|(shard, _)| *shard)
     }

@@ -14,15 +14,17 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info_span, warn};
 
+use holdfast_cluster::ShardId;
+
 use super::{Hubs, Records};
 use crate::{
-    amqp::Amqp,
+    amqp::{Amqp, READER},
     log::{self, Writer},
     metrics::Metrics,
     settings::Config,
     shard::{
-        Gateway, Hub, Identity, Keeper, Keeping, Outbox, Recovered, Recovery, SessionLimits, ShardTask,
-        reconnect_backoff, recover,
+        Gateway, Hub, Identity, Keeper, Keeping, LEAVE_WITHIN, Outbox, Recovered, Recovery, SessionLimits,
+        ShardTask, reconnect_backoff, recover,
     },
     start::WsError,
 };
@@ -30,12 +32,15 @@ use crate::{
 /// How old a guild's changes may grow before other replicas can have them.
 const SHARED_WITHIN: Duration = Duration::from_secs(30);
 
+/// The intent with which Discord sends guilds.
+const GUILDS: u64 = 1;
+
 /// What all shards are started with.
 pub(crate) struct Starter {
     pub(crate) config: Arc<Config>,
     /// Woken when a shard has changed its phase.
     pub(crate) phases: Arc<Notify>,
-    /// The most shards that run here: each has its share of the bounds on all logs.
+    /// The most shards that run here at first: each has its share of the bounds on all logs.
     pub(crate) shards: usize,
     pub(crate) hubs: Arc<Hubs>,
     pub(crate) runtimes: Vec<Handle>,
@@ -59,26 +64,19 @@ pub(crate) struct Running {
 }
 
 impl Starter {
-    /// Recovers a shard and starts its tasks. Blocks while it reads what is stored.
+    /// Recovers a shard and starts its tasks; one that `gathers` for a count that is yet to come is seen by nobody. Blocks while it reads
+    /// what is stored.
     ///
     /// # Errors
     /// The log's files can't be opened.
-    pub(crate) fn start(&self, shard: u32, records: Records) -> Result<Running, WsError> {
+    pub(crate) fn start(&self, id: ShardId, records: Records, gathers: bool) -> Result<Running, WsError> {
         let config = &self.config;
-        let total = self.hubs.total();
-        let log = log_settings(config, self.shards);
-        let disk_pressure = log.disk_bytes / 2;
+        let ShardId { shard, total } = id;
+        // While there are two counts, each has the bounds: the logs of one of them are short.
+        let shards = self.shards.max(if gathers { total as usize } else { 0 });
+        let disk_pressure = log_settings(config, shards).disk_bytes / 2;
         let settings = self.identity.settings();
-        let recovered = recover(Recovery {
-            settings: &settings,
-            shard: (shard, total),
-            store: &records,
-            log,
-            writer: &self.writer,
-            state: state_options(config),
-            sessions: SessionLimits { expiry: config.session_expiry, max: config.max_clients_per_shard * 4 },
-        })?;
-        let Recovered { core, session, stream_began } = recovered;
+        let Recovered { core, session, stream_began } = self.recover(id, &records, shards, gathers)?;
         let runtime = self.runtimes[shard as usize % self.runtimes.len()].clone();
         let (hub, commands) = Hub::new(
             (shard, total),
@@ -101,10 +99,11 @@ impl Starter {
             memory_age: config.log.memory_age,
             disk_pressure,
             stream_began,
+            confirm_within: config.confirm_timeout,
         };
         let publishing = self.amqp.as_ref().map(|amqp| {
             let tasks = self.tasks.child();
-            amqp.follow(&hub, &records, self.shards, &tasks);
+            amqp.follow(&hub, &records, shards, &tasks);
             tasks
         });
         let tasks = self.tasks.child();
@@ -118,7 +117,9 @@ impl Starter {
             keeper: Keeper::new(records.clone(), Arc::clone(&self.metrics), &keeping),
             backoff: reconnect_backoff(),
             metrics: Arc::clone(&self.metrics),
-            tasks: tasks.clone(),
+            tasks: self.tasks.clone(),
+            // Within what a hand-over gives it: see `Starter::stop`.
+            leave_within: LEAVE_WITHIN.min(config.drain_timeout / 6),
             shutdown: tasks.token().clone(),
             turn: None,
             pressed: false,
@@ -136,19 +137,45 @@ impl Starter {
         Ok(Running { hub, records, shard: tasks, publishing })
     }
 
-    /// Ends a shard, resumably: first the connection, so that nothing more comes, then clients and publishing, which
-    /// have a moment to get to the log's end.
+    /// What an earlier time has left of a shard. `shards`: how many have the bounds on all logs.
+    fn recover(
+        &self,
+        id: ShardId,
+        records: &Records,
+        shards: usize,
+        gathers: bool,
+    ) -> Result<Recovered, WsError> {
+        let config = &self.config;
+        let mut recovered = recover(Recovery {
+            settings: &self.identity.settings(),
+            guilds: self.identity.intents & GUILDS != 0,
+            shard: (id.shard, id.total),
+            store: records,
+            log: log_settings(config, shards),
+            writer: &self.writer,
+            state: state_options(config),
+            sessions: SessionLimits { expiry: config.session_expiry, max: config.max_clients_per_shard * 4 },
+        })?;
+        recovered.core.overlap = config.reshard.overlap;
+        if gathers {
+            recovered.core.gather(records.load_cursor(READER).map(|cursor| cursor.position));
+        }
+        Ok(recovered)
+    }
+
+    /// Ends a shard, resumably: it prepares while events still come; then the connection ends, so that nothing more
+    /// does; then clients and publishing, which have a moment to get to the log's end.
     pub(crate) async fn stop(&self, running: &Running, within: Duration) {
         let deadline = Instant::now() + within;
         let left = || deadline.saturating_duration_since(Instant::now());
         let number = running.hub.shard;
-        finish(&running.shard, left() / 2, number).await;
+        finish(&running.shard, left() * 2 / 3, number).await;
         running.hub.leave();
         if let Some(publishing) = &running.publishing {
             finish(publishing, left(), number).await;
         }
         running.hub.left(left()).await;
-        self.hubs.remove(number);
+        self.hubs.remove(&running.hub);
         self.metrics.status(number, 0);
         self.phases.notify_one();
     }

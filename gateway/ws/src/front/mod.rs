@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 //! The WebSocket front: clients that take us for Discord's gateway.
 //!
-//! A client's way: [`listener`] accepts and upgrades, [`opening`] reads IDENTIFY or RESUME, [`client`] is its
-//! task, [`pump`] writes what its [`source`] has next, [`commands`] takes what it sends. A client whose shard count
-//! is ours is a [`direct`] one, at one shard; for others there is [`merge`]. One whose shard another replica runs is
-//! spliced to that one's front: [`splice`].
+//! A client's way: [`listener`] accepts and upgrades, [`opening`] reads IDENTIFY or RESUME, [`client`] is its task, [`pump`]
+//! writes what its [`source`] has next, [`commands`] takes what it sends. A client of our shard count is a [`direct`] one,
+//! at one shard; for others, and those from before ours changed, there is [`merge`]. One whose shard another replica runs
+//! is spliced to that one's front: [`splice`].
 
 mod client;
 mod commands;
@@ -23,12 +23,15 @@ mod seat;
 mod socket;
 mod source;
 mod splice;
+#[cfg(test)]
+mod tests;
 
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},
 };
 
+use holdfast_cluster::ShardId;
 use holdfast_discord::EventKind;
 use holdfast_service::{Pages, Secret, Tasks};
 use tokio_util::sync::CancellationToken;
@@ -38,6 +41,7 @@ pub(crate) use listener::serve;
 pub(crate) use splice::Replicas;
 
 use self::{
+    identify::Identify,
     merge::{Part, Sessions},
     opening::{Opening, Serving},
     query::Refused,
@@ -69,6 +73,17 @@ pub(crate) struct Front {
     connections: AtomicU64,
     /// Bits that clients asked for and our shards don't have, each warned about once.
     missing_intents: AtomicU64,
+}
+
+/// Whether a shard's log is younger than its guilds: one that came with a new count knew them before its first event.
+/// READY and the guilds need sequences, and positions there are too low to follow them.
+fn is_young(core: &Core) -> bool {
+    let others = 1 + 2 * core.voice.connected().count();
+    let is_below = |guilds: usize| core.log.last() < (guilds + others) as u64;
+    // Cheap first.
+    core.ready.is_some()
+        && is_below(core.guilds.len())
+        && is_below(core.guilds.snapshot().guilds().iter().filter(|guild| !guild.unavailable()).count())
 }
 
 /// Names of events that belong into catch-up, by kind.
@@ -126,13 +141,32 @@ impl Front {
         shard.unwrap_or([0, 1])[1] == self.hubs.total()
     }
 
-    /// What serves a client that identifies for this shard.
-    fn serving(&self, shard: Option<[u32; 2]>) -> Result<Serving, Refused> {
-        let [shard, count] = shard.unwrap_or([0, 1]);
-        if count == self.hubs.total() {
-            return self.hub_with_room(shard).map(Serving::One);
+    /// What is found for the number of all shards. That may change meanwhile: then it is looked for again.
+    fn at_one_count<T>(&self, find: impl Fn(u32) -> T) -> T {
+        loop {
+            let total = self.hubs.total();
+            let found = find(total);
+            if self.hubs.total() == total {
+                return found;
+            }
         }
-        Part::of([shard, count], self.hubs.total(), |shard| self.hub_with_room(shard)).map(Serving::Several)
+    }
+
+    /// What serves a client that identifies so, under this name.
+    fn serving(&self, identify: &Identify, name: Option<&str>) -> Result<Serving, Refused> {
+        let [shard, count] = identify.shard.unwrap_or([0, 1]);
+        self.at_one_count(|total| {
+            let part = Part::of([shard, count], total, |shard| self.hub_with_room(shard))?;
+            if count != total {
+                return Ok(Serving::Several(part));
+            }
+            let hub = self.hub_with_room(shard)?;
+            let credential = opening::identity(&identify.token);
+            if merge::owe(self, &part, &credential, name) || is_young(&hub.core()) {
+                return Ok(Serving::Several(part));
+            }
+            Ok(Serving::One(hub))
+        })
     }
 
     /// The shard, if it runs here and isn't about to leave.
@@ -141,30 +175,33 @@ impl Front {
     }
 
     /// The shard that a client needs, if that isn't here but may be at another replica: the lowest of them.
-    fn elsewhere(&self, opening: &Opening) -> Option<u32> {
-        let total = self.hubs.total();
-        match opening {
-            Opening::Identify(identify) => {
-                let [shard, count] = identify.shard.unwrap_or([0, 1]);
-                let mut needed = merge::shards([shard, count], total);
-                needed.find(|shard| self.held(*shard).is_none())
-            }
-            Opening::Resume(resume) => {
-                match shard_of_session(&resume.session_id).filter(|shard| *shard < total) {
-                    Some(shard) => self.held(shard).is_none().then_some(shard),
-                    // Any shard can tell that it doesn't know the session.
-                    None => self.hubs.all().is_empty().then_some(0),
+    fn elsewhere(&self, opening: &Opening) -> Option<ShardId> {
+        self.at_one_count(|total| {
+            let is_away = |shard: &u32| self.held(*shard).is_none();
+            let away = match opening {
+                Opening::Identify(identify) => {
+                    let client = identify.shard.unwrap_or([0, 1]);
+                    merge::shards(client, total).find(is_away)
                 }
-            }
-        }
+                Opening::Resume(resume) => {
+                    let named = shard_of_session(&resume.session_id).filter(|shard| *shard < total);
+                    // Any shard can tell that it doesn't know the session.
+                    let nobody = || self.hubs.all().is_empty().then_some(0);
+                    let needed = named.map_or_else(nobody, |shard| Some(shard).filter(is_away));
+                    // The id's number may be one of a former count.
+                    needed.filter(|_| {
+                        let client = self.client_of(&resume.session_id);
+                        client.is_none_or(|client| merge::shards(client, total).any(|shard| is_away(&shard)))
+                    })
+                }
+            };
+            away.map(|shard| ShardId::new(shard, total))
+        })
     }
 
     /// One of our shards, for one more client.
     fn hub_with_room(&self, shard: u32) -> Result<Arc<Hub>, Refused> {
-        let hub = self.hubs.get(shard);
-        let hub = hub.ok_or_else(|| {
-            Refused::new(4010, format!("shard {shard} of {} is not held here", self.hubs.total()))
-        })?;
+        let hub = self.hub(shard)?;
         if hub.core().sessions.count().0 >= self.settings.max_clients_per_shard {
             let reason = format!("shard {shard} has as many clients as it may (max_clients_per_shard)");
             return Err(Refused::new(4008, reason));
@@ -172,25 +209,38 @@ impl Front {
         Ok(hub)
     }
 
+    fn hub(&self, shard: u32) -> Result<Arc<Hub>, Refused> {
+        self.hubs.get(shard).ok_or_else(|| {
+            Refused::new(4010, format!("shard {shard} of {} is not held here", self.hubs.total()))
+        })
+    }
+
     /// What serves the session with this id. None: there are no shards.
     fn serving_session(&self, id: &str) -> Option<Serving> {
-        let here = |hub: &Arc<Hub>| self.hubs.get(hub.shard).is_some_and(|held| Arc::ptr_eq(hub, &held));
-        if let Some(part) = self.merged.part(id).filter(|part| part.hubs().iter().all(here)) {
-            return Some(Serving::Several(part));
-        }
-        let shard = shard_of_session(id);
-        let hub = shard.and_then(|shard| self.hubs.get(shard));
-        // The session of an earlier process, or of another, as its lowest shard has it.
-        let spread = hub.as_ref().and_then(|hub| {
+        self.at_one_count(|total| {
+            let client = self.client_of(id);
+            if let Some(Ok(part)) = client.map(|client| Part::of(client, total, |shard| self.hub(shard))) {
+                return Some(Serving::Several(part));
+            }
+            let hub = shard_of_session(id).and_then(|shard| self.hubs.get(shard));
+            // Any shard can tell that it doesn't know the session.
+            hub.or_else(|| self.hubs.all().into_iter().next()).map(Serving::One)
+        })
+    }
+
+    /// Shard and shard count of the client whose session this is, if several shards have it, or have to go on with it.
+    fn client_of(&self, id: &str) -> Option<[u32; 2]> {
+        let named = shard_of_session(id)?;
+        // The session of an earlier process, or of another, as its shards have it: the lowest of them by its number,
+        // unless their count has changed since.
+        let spread_at = |hub: &Arc<Hub>| {
             let core = hub.core();
             core.sessions.part_of(id)?.1.spread.as_ref().map(|spread| spread.shard)
-        });
-        let hub_of = |shard| self.hub_with_room(shard);
-        if let Some(Ok(part)) = spread.map(|shard| Part::of(shard, self.hubs.total(), hub_of)) {
-            return Some(Serving::Several(part));
-        }
-        // Any shard can tell that it doesn't know the session.
-        hub.or_else(|| self.hubs.all().into_iter().next()).map(Serving::One)
+        };
+        (self.merged.client(id))
+            .or_else(|| spread_at(&self.hubs.get(named)?))
+            .or_else(|| merge::client_of(&self.hubs, id))
+            .or_else(|| self.hubs.all().iter().find_map(spread_at))
     }
 
     /// Begins a client's session at a snapshot's position.

@@ -83,11 +83,14 @@ pub(crate) async fn open(front: &Front, link: &mut Link) -> Result<(Serving, Ope
         link.about.invalidated = false;
         tokio::time::sleep(PACE.mul_f64(fastrand::f64() / 2.0 + 0.5)).await;
     }
-    if let Some(splice) = other(front, link, &opening, data).await.map_err(Ended::Refused)? {
+    front.hubs.are_open().await;
+    if let Some(splice) = other(front, link, &opening, &data).await.map_err(Ended::Refused)? {
         return Ok((Serving::Other(Box::new(splice)), opening));
     }
     let serving = match &opening {
-        Opening::Identify(identify) => front.serving(identify.shard).map_err(Ended::Refused)?,
+        Opening::Identify(identify) => {
+            front.serving(identify, link.about.query.name.as_deref()).map_err(Ended::Refused)?
+        }
         Opening::Resume(resume) => front.serving_session(&resume.session_id).ok_or(Ended::Gone(None))?,
     };
     Ok((serving, opening))
@@ -98,19 +101,25 @@ async fn other(
     front: &Front,
     link: &Link,
     opening: &Opening,
-    data: Value,
+    data: &Value,
 ) -> Result<Option<Splice>, Refused> {
     let Some(replicas) = &front.replicas else { return Ok(None) };
-    let Some(shard) = front.elsewhere(opening) else { return Ok(None) };
-    if !link.about.spliced {
-        return splice::reach(front, replicas, shard, &link.about, (opening, data)).await;
+    while let Some(shard) = front.elsewhere(opening) {
+        if !link.about.spliced {
+            match splice::reach(front, replicas, shard, &link.about, (opening, data)).await? {
+                // Where it needs others now.
+                None if front.hubs.total() != shard.total => continue,
+                found => return Ok(found),
+            }
+        }
+        return match opening {
+            // Refused as it is where there is one process only.
+            Opening::Identify(identify) if !front.is_ours(identify.shard) => Ok(None),
+            // It has left since the ticket was taken. The client comes again, and is brought to where it is then.
+            _ => Err(Refused::new(4000, format!("shard {} has moved: come again", shard.shard))),
+        };
     }
-    match opening {
-        // Refused as it is where there is one process only.
-        Opening::Identify(identify) if !front.is_ours(identify.shard) => Ok(None),
-        // It has left since the ticket was taken. The client comes again, and is brought to where it is then.
-        _ => Err(Refused::new(4000, format!("shard {shard} has moved: come again"))),
-    }
+    Ok(None)
 }
 
 /// What the client opens with, and the same as it came.

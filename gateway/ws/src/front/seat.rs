@@ -10,28 +10,43 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use super::pump::{Pump, Stopped};
-use crate::shard::Reader;
+use super::{
+    outlet::Outlet,
+    pump::{Pump, Stopped},
+    source::Source,
+};
+use crate::{
+    log::Position,
+    shard::{Answered, Reader},
+};
 
 /// See the module's documentation.
 pub(crate) struct Seat {
     pump: Mutex<Pump>,
     /// The client's task; noted before it looks at the log, so that no append is missed.
     task: Mutex<Waker>,
+    /// The client was asked to confirm everything up to here.
+    asked: Mutex<Option<(Position, Answered)>>,
 }
 
 impl Seat {
     /// Takes a seat: the pump is run by wakes from now on.
     pub(crate) fn take(pump: Pump) -> Arc<Self> {
         let hub = Arc::clone(&pump.hub);
-        let seat = Arc::new(Self { pump: Mutex::new(pump), task: Mutex::new(Waker::noop().clone()) });
+        let task = Mutex::new(Waker::noop().clone());
+        let seat = Arc::new(Self { pump: Mutex::new(pump), task, asked: Mutex::default() });
         hub.readers.join(Arc::clone(&seat) as Arc<dyn Reader>);
         seat
     }
 
     /// Leaves it, with the pump. None: somebody else holds on to the seat, which nobody does.
     pub(crate) fn leave(self: Arc<Self>) -> Option<Pump> {
-        let hub = Arc::clone(&self.pump().hub);
+        let hub = {
+            let mut pump = self.pump();
+            // Whoever waits for the seat to be empty stores the place right away.
+            pump.note();
+            Arc::clone(&pump.hub)
+        };
         let reader = Arc::clone(&self) as Arc<dyn Reader>;
         hub.readers.leave(&reader);
         drop(reader);
@@ -53,10 +68,26 @@ impl Seat {
             }
         }
         let mut pump = self.pump();
+        self.note_answer(&pump);
         match pump.stopped.take() {
             Some(stopped) => Poll::Ready(stopped),
             None => pump.poll(cx),
         }
+    }
+
+    /// Lets whoever has asked go on, once the client has confirmed what it was asked for.
+    fn note_answer(&self, pump: &Pump) {
+        let mut asked = self.asked();
+        let Some((given, _)) = &*asked else { return };
+        let mut core = pump.hub.core();
+        let session = core.sessions.held(&pump.session, pump.connection);
+        if session.is_none_or(|session| session.confirmed >= *given) {
+            *asked = None;
+        }
+    }
+
+    fn asked(&self) -> MutexGuard<'_, Option<(Position, Answered)>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -80,5 +111,17 @@ impl Reader for Seat {
             }
         }
         task.wake_by_ref();
+    }
+
+    fn ask(&self, answered: &Answered) {
+        let mut pump = self.pump();
+        // One that has only a part of its snapshot has nothing to confirm.
+        if !matches!(pump.source, Source::Live) {
+            return;
+        }
+        pump.writing.out.payload(br#"{"t":null,"s":null,"op":1,"d":null}"#);
+        *self.asked() = Some((pump.last_given, answered.clone()));
+        drop(pump);
+        self.task.lock().unwrap_or_else(PoisonError::into_inner).wake_by_ref();
     }
 }

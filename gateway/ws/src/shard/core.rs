@@ -7,6 +7,7 @@
 use std::{
     collections::{BTreeSet, VecDeque},
     sync::Arc,
+    time::Duration,
 };
 
 use holdfast_cluster::{CursorRecord, Progress};
@@ -22,6 +23,7 @@ use super::{
     ready::{Ready, ReadyError},
     sessions::Sessions,
     voice::{self, VoiceStates},
+    warming::{Clock, Opened, Warming},
 };
 use crate::fleet::Records;
 use crate::log::{Entry, Gap, Log, Position, StreamId};
@@ -60,6 +62,13 @@ pub(crate) struct Core {
     pub(crate) leaves_backlog: bool,
     /// Opcodes that Discord closed our connection for.
     pub(crate) refused_opcodes: BTreeSet<u64>,
+    /// The shard is of the bot's next count, and nobody sees it yet.
+    pub(super) warming: Option<Warming>,
+    /// Where readers begin, since it took over from shards of another count.
+    pub(crate) opened: Option<Arc<Opened>>,
+    pub(super) clock: Clock,
+    /// How long shards of two counts have the same events before the old ones are cut.
+    pub(crate) overlap: Duration,
 }
 
 /// What clients have set on the session: its last presence and its voice connections.
@@ -113,6 +122,10 @@ impl Core {
             marks: VecDeque::new(),
             leaves_backlog: false,
             refused_opcodes: BTreeSet::new(),
+            warming: None,
+            opened: None,
+            clock: Clock::default(),
+            overlap: Duration::ZERO,
         }
     }
 
@@ -120,11 +133,13 @@ impl Core {
     /// has entries of an older session.
     pub(crate) fn begin_session(&mut self, data: &[u8], stream: StreamId) -> Result<Option<Gap>, ReadyError> {
         let ready = Ready::parse(data)?;
-        let first = !std::mem::replace(&mut self.had_session, true);
+        // Of a shard that nobody has seen nobody misses anything.
+        let first = !std::mem::replace(&mut self.had_session, true) || self.warming.is_some();
         self.guilds.ready(ready.user, &ready.guilds);
         self.ready = Some(Arc::new(ready));
         self.record_changed = true;
         let gap = self.log.start_stream(stream);
+        self.gathers_anew();
         if first {
             return Ok(None);
         }

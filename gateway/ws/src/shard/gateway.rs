@@ -12,7 +12,7 @@ use std::{
 };
 
 use holdfast_cluster::Permits;
-use holdfast_rest::GatewayBot;
+use holdfast_rest::{GatewayBot, RestError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::debug;
 
@@ -96,6 +96,16 @@ impl Gateway {
     /// Sessions were lost: the address and the budget are asked for again before the next connection.
     pub(crate) fn refresh_soon(&self) {
         self.stale.store(true, Ordering::Relaxed);
+    }
+
+    /// How many shards Discord recommends; the budget that it tells with it is taken over.
+    ///
+    /// # Errors
+    /// Discord can't be asked.
+    pub(crate) async fn recommended(&self) -> Result<u32, RestError> {
+        let answer = self.rest.gateway_bot(Some(&self.public_url)).await?;
+        self.permits.update(limit(&answer));
+        Ok(answer.shards)
     }
 
     async fn url(&self) -> String {

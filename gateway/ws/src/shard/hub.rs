@@ -155,6 +155,11 @@ impl Hub {
         self.phase.subscribe()
     }
 
+    /// Whether events come.
+    pub(crate) fn is_live(&self) -> bool {
+        *self.phase.borrow() == Phase::Live
+    }
+
     /// Whether Discord may still bring events that a client has and we don't.
     pub(crate) fn is_replaying(&self) -> bool {
         !matches!(*self.phase.borrow(), Phase::Live | Phase::Stopped)

@@ -16,7 +16,7 @@ use holdfast_state::{Compacted, Compaction, GuildSnapshot};
 use serde_json::value::{RawValue, to_raw_value};
 use tokio::{
     task::JoinHandle,
-    time::{Interval, MissedTickBehavior, interval},
+    time::{Interval, MissedTickBehavior, interval, timeout},
 };
 use tracing::{debug, warn};
 
@@ -61,6 +61,9 @@ pub(crate) struct Keeper {
     last_record: Instant,
     stream_began: Position,
     cut: bool,
+    confirm_within: Duration,
+    /// The shard is about to stop: guilds are saved by [`Keeper::prepare`] and [`Keeper::stop`] only.
+    is_leaving: bool,
 }
 
 /// What bounds the keeper.
@@ -73,6 +76,8 @@ pub(crate) struct Keeping {
     pub(crate) disk_pressure: u64,
     /// The state is saved up to here; from recovery.
     pub(crate) stream_began: Position,
+    /// How long clients may take to confirm what they have, when the shard moves.
+    pub(crate) confirm_within: Duration,
 }
 
 impl Keeper {
@@ -95,6 +100,8 @@ impl Keeper {
             last_record: now,
             stream_began: keeping.stream_began,
             cut: false,
+            confirm_within: keeping.confirm_within,
+            is_leaving: false,
         }
     }
 
@@ -129,6 +136,7 @@ impl Keeper {
             return;
         }
         self.last_round = now;
+        core.tell_time(unix_ms());
         let age = u64::try_from(self.memory_age.as_millis()).unwrap_or(u64::MAX);
         core.log.forget_before(unix_ms().saturating_sub(age));
         self.marks.push_back((now, core.log.last()));
@@ -143,7 +151,7 @@ impl Keeper {
             }
         }
         if core.record_changed || now.duration_since(self.last_record) >= RECORD_EVERY {
-            self.save_record(&mut core, session);
+            self.save_record(&mut core, session, false);
         }
         if self.compacting.is_none() {
             self.compacting = compaction(&mut core);
@@ -160,7 +168,27 @@ impl Keeper {
             let (stream, position) = (core.log.stream(), core.log.last());
             core.marks.push_back(Mark { stream, position, sequence: resumable.sequence });
         }
-        self.save_record(core, session);
+        self.save_record(core, session, true);
+    }
+
+    /// The shard is about to stop: what can be done while events still come, so that little is left for
+    /// [`Keeper::stop`]. Where another replica goes on, clients confirm what they have, and changed guilds are shared.
+    pub(crate) fn prepare(&mut self, hub: &Arc<Hub>) -> impl Future<Output = ()> + Send + use<> {
+        let moves = self.store.is_shared() && !self.store.is_lost();
+        self.is_leaving = moves;
+        if moves && let Some(job) = self.saving.take() {
+            job.abort();
+        }
+        let (store, hub, within) = (self.store.clone(), Arc::clone(hub), self.confirm_within);
+        async move {
+            if moves {
+                let confirmed = timeout(within, hub.readers.ask());
+                // Who hasn't confirmed in time is caught up from what it had confirmed before.
+                let _ = tokio::join!(confirmed, share_changed(&store, &hub));
+                store.may_leave().await;
+                share_changed(&store, &hub).await;
+            }
+        }
     }
 
     /// Writes everything that a restart needs, and waits for it.
@@ -169,44 +197,24 @@ impl Keeper {
             let mut core = hub.core();
             core.log.flush();
             core.save_clients(true);
-            self.save_record(&mut core, session);
+            self.save_record(&mut core, session, false);
         }
         if let Some(job) = self.saving.take() {
             job.abort();
         }
         if self.store.is_shared() {
-            self.share_all(hub).await;
+            share_changed(&self.store, hub).await;
+            let mut core = hub.core();
+            self.retain(&mut core);
+            core.mark();
+            return;
         }
         if let Err(error) = self.store.flush().await {
             warn!(%error, "records could not be written: the next start may have to begin new sessions");
         }
     }
 
-    /// Shares all guilds that have changed, so that the next owner can go on from the log's end.
-    async fn share_all(&mut self, hub: &Hub) {
-        loop {
-            let guilds = {
-                let core = hub.core();
-                let end = core.log.last() + 1;
-                core.guilds.dirty(end, GUILDS)
-            };
-            if guilds.is_empty() {
-                break;
-            }
-            let saved = share(self.store.clone(), guilds).await;
-            if saved.is_empty() {
-                // The store is away: the next owner has the state replayed, or begins a new session.
-                break;
-            }
-            let mut core = hub.core();
-            saved.into_iter().for_each(|(guild, position)| core.guilds.saved(guild, position));
-        }
-        let mut core = hub.core();
-        self.retain(&mut core);
-        core.mark();
-    }
-
-    fn save_record(&mut self, core: &mut Core, session: &Session) {
+    fn save_record(&mut self, core: &mut Core, session: &Session, new: bool) {
         self.last_record = Instant::now();
         core.record_changed = false;
         let (Some(resumable), Some(ready)) = (session.resumable(), core.ready.as_ref()) else { return };
@@ -220,6 +228,7 @@ impl Keeper {
             // Not the log's end: what a crash takes is given the same positions again by the replay.
             position: core.log.stored(),
             state_from: core.state_from,
+            checkpoints: self.store.keeps_guilds(),
             published: core.published,
             shard: core.shard.0,
             total: core.shard.1,
@@ -234,7 +243,7 @@ impl Keeper {
         {
             record.advance(&progress);
         }
-        self.store.save(record);
+        self.store.save(record, new);
     }
 
     /// Tells the log from where the state still needs it.
@@ -244,7 +253,9 @@ impl Keeper {
             self.store.remove_guild(guild);
             core.guilds.saved(guild, position);
         }
-        let unsaved = core.guilds.oldest_unsaved().unwrap_or(core.log.last() + 1);
+        // Guilds that aren't kept hold nothing back: whoever takes over begins a new session.
+        let unsaved = core.guilds.oldest_unsaved().filter(|_| self.store.keeps_guilds());
+        let unsaved = unsaved.unwrap_or(core.log.last() + 1);
         core.state_from = unsaved.saturating_sub(1);
         let unpublished = core.published.map_or(unsaved, |published| published.position + 1);
         core.log.keep_from(unsaved.min(unpublished));
@@ -258,8 +269,8 @@ impl Keeper {
 
     /// Saves the guilds whose changes are old, or all that have changed when the log presses.
     fn checkpoints(&mut self, core: &Core, now: Instant) -> Option<JoinHandle<SavedGuilds>> {
-        if !self.store.is_shared() {
-            self.store.local.dir()?;
+        if self.is_leaving || !self.store.keeps_guilds() {
+            return None;
         }
         while self.marks.len() > 1 && now.duration_since(self.marks[1].0) >= self.checkpoint_age {
             self.marks.pop_front();
@@ -335,6 +346,24 @@ async fn checkpoint(store: Records, guilds: Vec<(u64, GuildSnapshot)>) -> SavedG
             warn!(%error, "guilds' checkpoints could not be written");
             Vec::new()
         }
+    }
+}
+
+/// Shares all guilds that have changed by now, so that the next owner can go on from here.
+async fn share_changed(store: &Records, hub: &Hub) {
+    let end = hub.core().log.last() + 1;
+    while store.keeps_guilds() {
+        let guilds = hub.core().guilds.dirty(end, GUILDS);
+        if guilds.is_empty() {
+            break;
+        }
+        let saved = share(store.clone(), guilds).await;
+        if saved.is_empty() {
+            // The store is away: the next owner has the state replayed, or begins a new session.
+            break;
+        }
+        let mut core = hub.core();
+        saved.into_iter().for_each(|(guild, position)| core.guilds.saved(guild, position));
     }
 }
 

@@ -13,6 +13,7 @@ mod hub;
 mod identify;
 mod intake;
 mod keeper;
+mod leaving;
 mod members;
 mod outbox;
 mod pressure;
@@ -22,6 +23,7 @@ mod recover;
 mod sessions;
 mod task;
 mod voice;
+mod warming;
 
 pub(crate) use alarm::Alarm;
 pub(crate) use awaited::{Said, Wanted};
@@ -32,9 +34,10 @@ pub(crate) use hub::{Hub, unix_ms};
 pub use hub::{Phase, ShardStatus};
 pub(crate) use identify::Identity;
 pub(crate) use keeper::{Keeper, Keeping};
+pub(crate) use leaving::LEAVE_WITHIN;
 pub(crate) use members::restore_nonce;
 pub(crate) use outbox::{Command, MAX_PAYLOAD, Outbox, Priority, Ticket};
-pub(crate) use readers::Reader;
+pub(crate) use readers::{Answered, Reader};
 pub(crate) use ready::{ForClient, Ready};
 pub(crate) use recover::{Recovered, Recovery, recover};
 pub(crate) use sessions::{
@@ -43,3 +46,4 @@ pub(crate) use sessions::{
 pub use task::FatalClose;
 pub(crate) use task::{ShardTask, reconnect_backoff};
 pub(crate) use voice::Voice;
+pub(crate) use warming::Opened;

@@ -4,19 +4,28 @@
 //! In: registrations. Out: a call to each reader after a round of appends, from the shard's task. A reader
 //! stays registered between wakes: nothing is allocated or linked per wake.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    convert::Infallible,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 
 /// Up to so many readers may write to their sockets from the shard's own task: that saves waking theirs.
 /// Beyond it the shard would be held up by its readers' writes.
 const WRITE_AT_ONCE: usize = 4;
+
+/// Dropped by a reader that has answered, or can't any more. Nothing is sent.
+pub(crate) type Answered = mpsc::Sender<Infallible>;
 
 /// What follows a log.
 pub(crate) trait Reader: Send + Sync {
     /// The log has grown, or something else has changed that the reader looks at. With `write` it may write what
     /// is ready to be written at once, if that doesn't wait for anything; the core isn't locked then.
     fn wake(&self, write: bool);
+
+    /// The shard is about to leave: whoever reads for somebody else has that one confirm what it has.
+    fn ask(&self, _: &Answered) {}
 }
 
 /// The readers of one shard.
@@ -46,6 +55,17 @@ impl Readers {
                 return;
             }
             left.await;
+        }
+    }
+
+    /// Asks all readers to have confirmed what they have given; ends when they have, or are gone. To be called without
+    /// the core's lock.
+    pub(super) fn ask(&self) -> impl Future<Output = ()> + Send + use<> {
+        let (answered, mut answers) = mpsc::channel(1);
+        self.list().iter().for_each(|reader| reader.ask(&answered));
+        drop(answered);
+        async move {
+            let _: Option<Infallible> = answers.recv().await;
         }
     }
 

@@ -33,6 +33,8 @@ pub(crate) struct Recovery<'a> {
     pub(crate) sessions: Limits,
     /// What sessions are begun with, as their records say it.
     pub(crate) settings: &'a str,
+    /// Whether sessions have guilds: then they can't go on without the guilds' state.
+    pub(crate) guilds: bool,
 }
 
 /// A shard as it is started.
@@ -48,15 +50,15 @@ pub(crate) struct Recovered {
 /// # Errors
 /// The log's files can't be opened.
 pub(crate) fn recover(recovery: Recovery<'_>) -> Result<Recovered, OpenError> {
-    let Recovery { shard, store, log, writer, state, sessions, settings } = recovery;
+    let Recovery { shard, store, log, writer, state, sessions, settings, guilds: has_guilds } = recovery;
     let log = match store.local.dir() {
         Some(dir) => open_log(&dir, log, writer)?,
         None => Log::in_memory(log),
     };
     let guilds = Guilds::new(state.clone());
     let mut core = Core::new(shard, log, guilds, Sessions::new(shard.0, sessions), store.clone());
-    let clients = store.local.load_clients();
-    let record = store.local.load().filter(|record| (record.shard, record.total) == shard);
+    let clients = store.load_clients();
+    let record = store.load().filter(|record| (record.shard, record.total) == shard);
     core.had_session = record.is_some() || !clients.is_empty() || core.log.last_sequence().is_some();
     if let Some(record) = &record {
         core.log.skip_to(record.position);
@@ -64,6 +66,9 @@ pub(crate) fn recover(recovery: Recovery<'_>) -> Result<Recovered, OpenError> {
     let restored = match &record {
         None => Err("there is no stored session"),
         Some(record) if record.settings != settings => Err("token or intents have changed"),
+        Some(record) if has_guilds && !record.checkpoints => {
+            Err("guilds weren't saved for it (cluster.checkpoints)")
+        }
         Some(record) => restore(&mut core, store, record),
     };
     let (Ok(()), Some(record)) = (&restored, record) else {
@@ -75,9 +80,7 @@ pub(crate) fn recover(recovery: Recovery<'_>) -> Result<Recovered, OpenError> {
         core.sessions.restore(clients, None, core.epoch, unix_ms());
         core.sessions.new_epoch(core.log.last());
         // What they say is from another session: guilds that the bot has left must not come back.
-        for (guild, _) in store.local.load_guilds() {
-            store.remove_guild(guild);
-        }
+        store.forget_guilds();
         return Ok(fresh(core));
     };
     core.sessions.restore(clients, Some(record.stream), core.epoch, unix_ms());
@@ -124,7 +127,7 @@ fn restore(core: &mut Core, store: &Records, record: &SessionRecord) -> Result<(
     core.ready = Some(std::sync::Arc::new(ready));
     let wishes = record.wishes.as_ref().and_then(|wishes| serde_json::from_str(wishes.get()).ok());
     core.restore_wishes(wishes.unwrap_or_default());
-    for (guild, checkpoint) in store.local.load_guilds() {
+    for (guild, checkpoint) in store.load_guilds() {
         // Without it the guild would be missing: a resumed session brings no GUILD_CREATE.
         if checkpoint.is_none_or(|checkpoint| core.guilds.restore(guild, &checkpoint).is_err()) {
             return Err("a guild's checkpoint is damaged");

@@ -26,6 +26,7 @@ use super::{
     hub::{Hub, Phase},
     identify::{Identity, UNKNOWN_OPCODE, unknown_opcode},
     keeper::Keeper,
+    leaving::Leaving,
     outbox::{Command, Outbox, Priority},
     pressure::{Pressure, is_backed_up, relieved},
 };
@@ -57,8 +58,11 @@ pub(crate) struct ShardTask {
     pub(crate) keeper: Keeper,
     pub(crate) backoff: Backoff,
     pub(crate) metrics: Arc<Metrics>,
+    /// Of the process: what nobody waits for when the shard ends.
     pub(crate) tasks: Tasks,
     pub(crate) shutdown: CancellationToken,
+    /// How long it may take to leave Discord once it is told to stop.
+    pub(crate) leave_within: Duration,
     /// The right to be connected without a session; given back when IDENTIFY is sent.
     pub(crate) turn: Option<OwnedSemaphorePermit>,
     /// The log had no room for what isn't stored yet, after the last round.
@@ -171,7 +175,7 @@ impl ShardTask {
         self.outbox.new_connection();
         self.unknown_opcode = None;
         let (mut heartbeat, mut sends) = (Alarm::new(), Alarm::new());
-        let mut pressure = Pressure::default();
+        let (mut pressure, mut leaving) = (Pressure::default(), Leaving::default());
         let mut permit: Option<Permit> = None;
         let mut was_live = false;
         loop {
@@ -180,8 +184,10 @@ impl ShardTask {
             sends.set(if self.session.is_live() { self.outbox.due(now) } else { None });
             // Heartbeats first, Discord's payloads last: what comes before them is bounded and cheap.
             let step = select! { biased;
-                () = self.shutdown.cancelled() => {
-                    connection.close(RESUMABLY).await;
+                () = self.shutdown.cancelled(), if !leaving.has_begun() => self.begin_leaving(&mut leaving),
+                () = leaving.is_due(self.session.awaits_ready()) => {
+                    connection.say_close(RESUMABLY).await;
+                    self.tasks.spawn("closing a connection", connection.answered());
                     return End::Stop;
                 }
                 () = heartbeat.ring() => self.session.on_timeout(Instant::now()),
@@ -222,7 +228,7 @@ impl ShardTask {
                 }
                 Step::Ready | Step::Resumed => {
                     was_live = true;
-                    self.established(step == Step::Ready);
+                    self.established(step == Step::Ready).await;
                 }
                 Step::Reconnect { close, next } => {
                     if let Some(code) = close {
@@ -234,7 +240,19 @@ impl ShardTask {
         }
     }
 
-    fn established(&mut self, new_session: bool) {
+    fn begin_leaving(&mut self, leaving: &mut Leaving) -> Step {
+        // A session beside another owner's is worth nothing.
+        let lost = self.keeper.records().is_lost();
+        let within = if lost { Duration::ZERO } else { self.leave_within };
+        leaving.begin(within, self.keeper.prepare(&self.hub));
+        Step::Nothing
+    }
+
+    async fn established(&mut self, new_session: bool) {
+        if new_session {
+            let records = self.keeper.records();
+            let _ = self.shutdown.run_until_cancelled(records.is_kept()).await;
+        }
         self.hub.set_phase(Phase::Live);
         let gauges = &self.hub.gauges;
         if !new_session {

@@ -76,6 +76,11 @@ impl VoiceStates {
         self.by_guild.values().filter_map(|voice| voice.wanted.as_ref())
     }
 
+    /// The same by guild.
+    pub(crate) fn wanted_by_guild(&self) -> impl Iterator<Item = (u64, &Vec<u8>)> {
+        self.by_guild.iter().filter_map(|(guild, voice)| Some((*guild, voice.wanted.as_ref()?)))
+    }
+
     /// The bot's connection in a guild, as far as it is known.
     pub(crate) fn of(&self, guild: u64) -> Option<&Voice> {
         self.by_guild.get(&guild)

@@ -98,15 +98,20 @@ impl Connection {
 
     /// Closes with `code`, giving Discord a moment to answer.
     pub(crate) async fn close(mut self, code: u16) {
+        self.say_close(code).await;
+        self.answered().await;
+    }
+
+    /// Says that it is over; [`Connection::answered`] follows.
+    pub(crate) async fn say_close(&mut self, code: u16) {
         let Ok(code) = CloseCode::try_from(code) else { return };
-        let _ = timeout(CLOSE_WITHIN, async {
-            self.socket.send(Message::close(Some(code), "")).await?;
-            while let Some(message) = self.socket.next().await {
-                message?;
-            }
-            Ok::<_, tokio_websockets::Error>(())
-        })
-        .await;
+        // Who can't be told has lost the connection already.
+        let _ = timeout(CLOSE_WITHIN, self.socket.send(Message::close(Some(code), ""))).await;
+    }
+
+    /// Gives Discord a moment to answer the close.
+    pub(crate) async fn answered(mut self) {
+        let _ = timeout(CLOSE_WITHIN, async { while let Some(Ok(_)) = self.socket.next().await {} }).await;
     }
 
     fn take(&mut self, message: Option<Result<Message, tokio_websockets::Error>>) -> Result<bool, Closed> {

@@ -66,9 +66,9 @@ enum Failure {
 
 async fn hand_on(shared: &Shared, command: &Command, request: &Request) -> Result<(), Failure> {
     let deadline = decode::deadline(command, Instant::now(), unix_ms()).map_err(Failure::Rejected)?;
-    let destination = destination(command, shared.total).map_err(Failure::Rejected)?;
+    let destination = destination(command, shared.total()).map_err(Failure::Rejected)?;
     let key = match destination {
-        Destination::Shard(shard) => Names::shard_key(shard, shared.total),
+        Destination::Shard(shard) => Names::shard_key(shard, shared.total()),
         Destination::All => Names::ALL_KEY.to_owned(),
     };
     loop {
@@ -80,7 +80,7 @@ async fn hand_on(shared: &Shared, command: &Command, request: &Request) -> Resul
             // It may have arrived: it arrives twice rather than not at all.
             Ok(Err(PublishError::Unconfirmed(_))) => continue,
             Ok(Err(PublishError::Closed)) => return Err(Failure::Closed),
-            Ok(Err(PublishError::Unrouted)) => no_owner(destination, shared.total),
+            Ok(Err(PublishError::Unrouted)) => no_owner(destination, shared.total()),
             Ok(Err(PublishError::Nacked)) => {
                 Error::new(ErrorCode::QueueFull, "too many commands of this shard are waiting")
             }

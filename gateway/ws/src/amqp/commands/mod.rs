@@ -21,6 +21,7 @@ use std::{
 };
 
 use holdfast_broker::{Broker, DeclareError, Refusal, Request};
+use holdfast_cluster::ShardId;
 use holdfast_contract::v1::ErrorCode;
 use holdfast_service::{Service, Tasks};
 use tokio::sync::mpsc;
@@ -49,17 +50,19 @@ pub(crate) struct Settings {
     pub(crate) in_flight: usize,
 }
 
+/// Held by whoever takes a shard's commands.
+type Turn = Arc<tokio::sync::Mutex<()>>;
+
 /// What all tasks of commands share.
 pub(in crate::amqp) struct Shared {
     pub(super) broker: Broker,
     /// The shards that this process owns.
     pub(super) hubs: Arc<Hubs>,
-    pub(super) total: u32,
     intents: u64,
     in_flight: usize,
     pub(super) metrics: Metrics,
-    /// By shard: whoever takes its commands. The next one waits for the one before it to be gone.
-    taking: Mutex<BTreeMap<u32, Arc<tokio::sync::Mutex<()>>>>,
+    /// By shard and count: whoever takes its commands. The next one waits for the one before it to be gone.
+    taking: Mutex<BTreeMap<ShardId, Turn>>,
     refused: mpsc::Sender<WsError>,
 }
 
@@ -75,7 +78,6 @@ impl Commands {
     ) -> Self {
         let shared = Arc::new(Shared {
             broker,
-            total: hubs.total(),
             hubs,
             intents: settings.intents,
             in_flight: settings.in_flight,
@@ -103,7 +105,7 @@ impl Commands {
         let (shared, shard) = (Arc::clone(&self.shared), hub.shard);
         let intake =
             Intake { shared: Arc::clone(&shared), hub: Arc::clone(hub), stop, held: Arc::<Held>::default() };
-        let taking = shared.taking(shard);
+        let taking = shared.taking(ShardId::new(shard, hub.total));
         let run = async move {
             let _taking = taking.lock().await;
             intake.run().await;
@@ -113,7 +115,12 @@ impl Commands {
 }
 
 impl Shared {
-    fn taking(&self, shard: u32) -> Arc<tokio::sync::Mutex<()>> {
+    /// How many shards the bot has by now.
+    pub(super) fn total(&self) -> u32 {
+        self.hubs.total()
+    }
+
+    fn taking(&self, shard: ShardId) -> Turn {
         let mut taking = self.taking.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(taking.entry(shard).or_default())
     }

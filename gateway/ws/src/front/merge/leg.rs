@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: AGPL-3.0-only
-//! One of our shards behind a client of another shard count: a cursor in its log.
+//! One of our shards behind a client of another shard count: a cursor in its log. That of a shard of a former count has
+//! an end.
 //!
 //! In: the shard's log, from memory or from disk. Out: the client's payloads in a batch, numbered by the session. The
 //! shard's lock is held while up to 64 KiB are copied, not while they are encoded.
@@ -14,12 +15,15 @@ use crate::{
         source::{FromDisk, Wants, catches_up},
     },
     log::{DiskRead, Meta, OwnedRun, Position, Read, Run, StreamId},
-    shard::{Hub, restore_nonce},
+    shard::{Hub, Opened, restore_nonce},
 };
 
 /// See the module's documentation.
 pub(super) struct Leg {
-    pub(super) hub: Arc<Hub>,
+    /// None once the client has confirmed everything of a shard of a former count.
+    pub(super) hub: Option<Arc<Hub>>,
+    /// Where the log ends of a shard of a former count.
+    pub(super) end: Option<Position>,
     /// The id of the client's record at the shard: the place from which a later IDENTIFY is caught up.
     pub(super) record: String,
     /// The upstream session (counted by this process) that the cursor belongs to.
@@ -33,7 +37,9 @@ pub(super) struct Leg {
     /// Member requests under way at the shard.
     pub(super) requests: BTreeMap<u64, Option<String>>,
     /// What of the client's place was last noted at the shard: written, confirmed, requests.
-    pub(super) noted: (Position, Position, usize),
+    pub(super) noted: Option<(Position, Position, usize)>,
+    /// Where the shard took over from shards of a former count: what those have given is passed over.
+    opened: Option<Arc<Opened>>,
     disk: Option<FromDisk>,
     head: Head,
 }
@@ -84,17 +90,47 @@ impl Leg {
         cursor: Position,
     ) -> Self {
         Self {
-            hub,
+            hub: Some(hub),
+            end: None,
             record,
             epoch,
             snapshot,
             cursor,
             written: cursor,
             requests: BTreeMap::new(),
-            noted: (cursor, cursor, 0),
+            noted: Some((cursor, cursor, 0)),
+            opened: None,
             disk: None,
             head: Head::Unknown,
         }
+    }
+
+    /// Of a shard of a former count, of which the client has everything and nothing is needed any more.
+    pub(super) fn over(end: Position) -> Self {
+        Self {
+            hub: None,
+            end: Some(end),
+            record: String::new(),
+            epoch: 0,
+            snapshot: 0,
+            cursor: end,
+            written: end,
+            requests: BTreeMap::new(),
+            noted: None,
+            opened: None,
+            disk: None,
+            head: Head::End,
+        }
+    }
+
+    /// What the shard knows of the client's place is to be noted anew.
+    pub(super) fn note_again(&mut self) {
+        self.noted = None;
+    }
+
+    /// Whether nothing will come any more: the shard is one of a former count, and read to the end.
+    pub(super) fn is_done(&self) -> bool {
+        self.end.is_some_and(|end| self.cursor >= end)
     }
 
     /// Something has changed at the shard.
@@ -122,14 +158,19 @@ impl Leg {
             return Ok(());
         }
         self.disk = None;
-        let core = self.hub.core();
+        let Some(hub) = &self.hub else {
+            self.head = Head::End;
+            return Ok(());
+        };
+        let core = hub.core();
+        self.opened.clone_from(&core.opened);
         if core.epoch != self.epoch {
             return Err(Halt::NewSession);
         }
         self.head = match core.log.read(self.cursor) {
             Read::Memory(run) => run.metas.first().map_or(Head::End, |first| Head::At(first.received_ms)),
             // Resumed from beyond the log's end, and upstream's replay is over and hasn't brought it there.
-            Read::End if self.cursor > core.log.last() && !self.hub.is_replaying() => {
+            Read::End if self.end.is_none() && self.cursor > core.log.last() && !hub.is_replaying() => {
                 return Err(Halt::NewSession);
             }
             Read::End => Head::End,
@@ -156,26 +197,27 @@ impl Leg {
         batch: &mut Batch,
     ) {
         self.head = Head::Unknown;
+        let Some(hub) = self.hub.clone() else { return };
+        let sieve = &Sieve { share: sieve.share.of(hub.total), ..*sieve };
         if let Some(mut disk) = self.disk.take() {
             if let Some(run) = disk.rest() {
-                self.sift(&run, index, until_ms, sieve, places, batch);
+                self.sift(&run, (index, hub.shard), until_ms, sieve, places, batch);
             }
             disk.at = disk.run.metas.partition_point(|meta| meta.position <= self.cursor);
             self.disk = (disk.at < disk.run.metas.len()).then_some(disk);
             return;
         }
-        let hub = Arc::clone(&self.hub);
         let core = hub.core();
         // A new session since the last look is seen by the next.
         if let (true, Read::Memory(run)) = (core.epoch == self.epoch, core.log.read(self.cursor)) {
-            self.sift(&run, index, until_ms, sieve, places, batch);
+            self.sift(&run, (index, hub.shard), until_ms, sieve, places, batch);
         }
     }
 
     fn sift(
         &mut self,
         run: &Run<'_>,
-        index: usize,
+        (index, shard): (usize, u32),
         until_ms: u64,
         sieve: &Sieve<'_>,
         places: &mut Places,
@@ -190,7 +232,7 @@ impl Leg {
             if let Some(nonce) = self.requests.get(&meta.audience) {
                 batch.add(meta, payload, places.give(index, meta.position));
                 batch.restore_nonce(nonce.as_deref());
-            } else if self.takes(meta, payload, sieve) {
+            } else if self.takes(shard, meta, payload, sieve) {
                 batch.add(meta, payload, places.give(index, meta.position));
             }
             batch.spent += LOOKED_AT;
@@ -199,8 +241,11 @@ impl Leg {
     }
 
     /// Whether an entry that nobody asked for is for the client.
-    fn takes(&self, meta: &Meta, payload: &[u8], sieve: &Sieve<'_>) -> bool {
-        if meta.audience != 0 || !sieve.share.takes(self.hub.shard, meta.kind, meta.guild) {
+    fn takes(&self, shard: u32, meta: &Meta, payload: &[u8], sieve: &Sieve<'_>) -> bool {
+        if meta.audience != 0 || !sieve.share.takes(shard, meta.kind, meta.guild) {
+            return false;
+        }
+        if self.opened.as_ref().is_some_and(|opened| opened.is_repeated(meta.position)) {
             return false;
         }
         let catching_up = meta.position <= self.snapshot;

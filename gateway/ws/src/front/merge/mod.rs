@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: AGPL-3.0-only
-//! Clients whose shard count isn't ours: each is served from all our shards that hold guilds of its own.
+//! Clients whose shard count isn't ours, or wasn't: each is served from all our shards that hold guilds of its own.
 //!
-//! [`share`] says which events are a client's, [`leg`] follows one of our shards, [`pump`] merges the legs in the order
-//! of arrival and numbers what it gives, [`places`] remembers what the numbers stand for, [`sessions`] keeps that for
-//! RESUME, [`opening`] begins and resumes, [`snapshot`] gives READY and the guilds, [`route`] finds a command's shard.
+//! [`share`] says which events are a client's, [`leg`] follows one of our shards, [`pump`] merges the legs in [`order`] and
+//! numbers what it gives, [`places`] remembers what the numbers stand for, [`sessions`] keeps that for RESUME, [`opening`]
+//! begins, [`resuming`] resumes, [`snapshot`] gives READY and the guilds, [`route`] finds a command's shard. What shards
+//! of a former count have left, [`retired`] knows.
 
 mod bell;
 mod leg;
 mod opening;
+mod order;
 mod places;
 mod pump;
+mod resuming;
+mod retired;
 mod route;
 mod sessions;
 mod share;
@@ -18,6 +22,7 @@ mod snapshot;
 use std::sync::Arc;
 
 pub(super) use opening::open;
+pub(super) use retired::{client_of, owe};
 pub(super) use sessions::Sessions;
 
 use self::share::Share;
@@ -33,7 +38,8 @@ pub(super) fn shards([shard, count]: [u32; 2], total: u32) -> impl Iterator<Item
 #[derive(Clone)]
 pub(crate) struct Part {
     share: Share,
-    /// Our shards that may hold its guilds, rising; at least one.
+    /// Our shards that may hold its guilds, rising; at least one. Those of the current count: others it reads to their
+    /// end, and that is all.
     hubs: Arc<[Arc<Hub>]>,
 }
 
@@ -54,30 +60,19 @@ impl Part {
         Ok(Self { share, hubs: share.shards().map(hub).collect::<Result<_, _>>()? })
     }
 
-    /// Our shards that serve the client.
-    pub(super) fn hubs(&self) -> &[Arc<Hub>] {
-        &self.hubs
-    }
-
     /// What asks the client to go, at each of our shards.
     pub(super) fn leaving(&self) -> Vec<tokio_util::sync::CancellationToken> {
         self.hubs.iter().map(|hub| hub.leaving.clone()).collect()
-    }
-
-    /// Whether both are served by the same.
-    fn is(&self, other: &Self) -> bool {
-        self.share == other.share
-            && self.hubs.iter().zip(&*other.hubs).all(|(hub, other)| Arc::ptr_eq(hub, other))
     }
 
     /// The runtime of the client's task: that of its lowest shard.
     pub(super) fn runtime(&self) -> Option<&tokio::runtime::Handle> {
         self.hubs.first().map(|hub| &hub.runtime)
     }
+}
 
-    /// Whom a client is known as at our shards: its credential and its shard. Clients of another count have other
-    /// guilds, and don't take over each other's sessions.
-    fn identity(&self, credential: &str) -> String {
-        format!("{credential}:{}/{}", self.share.shard, self.share.count)
-    }
+/// Whom a client is known as at our shards of a count: by its credential and its shard. Clients of another count have
+/// other guilds, and don't take over each other's sessions. Those of ours are at the shard of their number.
+fn identity_at(credential: &str, [shard, count]: [u32; 2], total: u32) -> String {
+    if count == total { credential.to_owned() } else { format!("{credential}:{shard}/{count}") }
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: AGPL-3.0-only
-//! How a client of another shard count begins its session, or resumes it.
+//! How a client of another shard count begins its session.
 //!
-//! In: IDENTIFY or RESUME. Out: legs with the positions to go on from. At each of its shards the client has a record,
-//! stored like those of other clients: from there catch-up goes after a restart of the bot, RESUME after one of ours.
+//! In: IDENTIFY. Out: legs with the positions to go on from. At each of its shards the client has a record, stored like
+//! those of other clients: from there catch-up goes after a restart of the bot, RESUME after one of ours.
 
 use std::sync::Arc;
 
@@ -13,9 +13,12 @@ use serde_json::Value;
 use super::{
     Part,
     bell::{Bell, Pulls},
+    identity_at,
     leg::{Batch, Leg},
     places::Places,
     pump::{Merge, Stage},
+    resuming::resumed,
+    retired,
     sessions::{Record, Session, State},
     snapshot::Snapshot,
 };
@@ -24,14 +27,14 @@ use crate::{
         Front,
         client::{Client, view},
         commands,
-        identify::{Identify, Resume},
+        identify::Identify,
         link::{About, Link},
         opening::{Opening, identity},
         pump::Stopped,
         source::{GAP, Wants, gap_marker},
     },
     log::Position,
-    shard::{Command, Core, Hub, Identified, Priority, Resumed, unix_ms},
+    shard::{At, Command, Core, Hub, Identified, Priority, unix_ms},
 };
 
 /// Opens a client's session. Err: the client wanted to resume what can't be; the link is given back.
@@ -65,6 +68,7 @@ pub(in crate::front) fn open(
         shard: opened.shard,
         connection: about.number,
         session: opened.session,
+        retired: opened.legs.iter().filter(|leg| leg.end.is_some()).count(),
         legs: opened.legs,
         bell,
         batch: Batch::default(),
@@ -77,15 +81,15 @@ pub(in crate::front) fn open(
 }
 
 /// What a client opens with.
-struct Opened {
-    stage: Stage,
-    intents: u64,
-    wants: Wants,
-    large_threshold: u32,
-    compress: Option<bool>,
-    shard: Option<[u32; 2]>,
-    session: Option<Arc<Session>>,
-    legs: Vec<Leg>,
+pub(super) struct Opened {
+    pub(super) stage: Stage,
+    pub(super) intents: u64,
+    pub(super) wants: Wants,
+    pub(super) large_threshold: u32,
+    pub(super) compress: Option<bool>,
+    pub(super) shard: Option<[u32; 2]>,
+    pub(super) session: Option<Arc<Session>>,
+    pub(super) legs: Vec<Leg>,
 }
 
 fn identified(front: &Front, part: &Part, about: &About, identify: Identify) -> Opened {
@@ -101,7 +105,8 @@ fn identified(front: &Front, part: &Part, about: &About, identify: Identify) -> 
     }
     let client = Identified {
         connection: about.number,
-        identity: part.identity(&identity(&identify.token)),
+        // The credential: who that is depends on the shard.
+        identity: identity(&identify.token),
         name: about.query.name.clone(),
         intents: identify.intents,
     };
@@ -117,70 +122,125 @@ fn identified(front: &Front, part: &Part, about: &About, identify: Identify) -> 
     }
 }
 
+/// What a session begins with.
+#[derive(Default)]
+struct Begun {
+    legs: Vec<Leg>,
+    records: Vec<Record>,
+    /// The current shards, each at its position.
+    shards: Vec<At>,
+    /// Events that follow the guilds: name and `d`.
+    further: Vec<(&'static str, Vec<u8>)>,
+    caught_up: bool,
+}
+
 /// Begins the session as soon as all shards have READY. False: not yet.
 pub(super) fn begin(merge: &mut Merge) -> Result<bool, Stopped> {
-    let hubs = Arc::clone(&merge.part.hubs);
     // A shard that has had READY once always has one.
-    if hubs.iter().any(|hub| hub.core().ready.is_none()) {
+    if merge.part.hubs.iter().any(|hub| hub.core().ready.is_none()) {
         return Ok(false);
     }
     let front = Arc::clone(&merge.front);
     let Stage::AwaitReady(client) = &merge.stage else { return Ok(true) };
     front.metrics.client_identifies.inc();
-    let (mut shards, mut further, mut records) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut legs, mut caught_up) = (Vec::new(), false);
-    for hub in &*hubs {
-        let mut core = hub.core();
-        let Some(at) = core.at_end() else { return Err(Stopped::Gone) };
-        let begun = front.begin(&mut core, client.clone(), at.position);
-        let from = begun.since.unwrap_or(at.position);
-        if let Some(record) = core.sessions.held(&begun.id, client.connection) {
-            record.base = from;
-        }
-        further.extend(voice_of(merge, hub, &core));
-        if let (Some(since), Some(gap)) = (begun.since, core.gap)
-            && since <= gap.from
-        {
-            // It was away when Discord began a new session: catch-up goes over the gap.
-            further.push((GAP, gap_marker(gap.stream, gap.from, gap.to)));
-        }
-        caught_up |= begun.since.is_some();
-        legs.push(Leg::new(Arc::clone(hub), begun.id.clone(), core.epoch, at.position, from));
-        records.push(Record { id: begun.id, epoch: core.epoch, snapshot: at.position });
-        shards.push(at);
-    }
+    let Begun { legs, records, shards, further, caught_up } = begun(merge, client).ok_or(Stopped::Gone)?;
     if caught_up {
         front.metrics.catch_ups.inc();
     }
-    let snapshot = Snapshot::new(merge.part.share, client.intents, &shards, further).ok_or(Stopped::Gone)?;
+    let share = merge.part.share;
+    let snapshot = Snapshot::new(share, client.intents, &shards, further).ok_or(Stopped::Gone)?;
     merge.wants.own_user = snapshot.user();
     merge.view.own_user = snapshot.user();
     let from = legs.iter().map(|leg| leg.cursor).collect();
-    let state = State {
-        connection: Some(merge.connection),
-        bell: Arc::clone(&merge.bell),
-        detached_ms: 0,
-        places: Places::new(front.settings.resume_window, snapshot.len(), from),
-    };
+    let places = Places::new(front.settings.resume_window, snapshot.len(), from);
+    let mut state = State::new(&merge.bell, places, records);
+    state.connection = Some(merge.connection);
+    merge.retired = state.retired();
     // The lowest shard's id stands for all: whoever holds it and the credential may resume.
-    let id = records.first().map(|record| record.id.clone()).unwrap_or_default();
-    spread(
-        &legs,
-        client,
-        &SpreadRecord {
+    let id = state.latest().first().map(|record| record.id.clone()).unwrap_or_default();
+    let spread_over = if merge.retired > 0 {
+        retired::unsettled(&id, share.client())
+    } else {
+        SpreadRecord {
             session_id: id.clone(),
-            shard: [merge.part.share.shard, merge.part.share.count],
+            shard: share.client(),
             written: snapshot.len(),
             confirmed: snapshot.len(),
-        },
-    );
-    let (identity, part) = (client.identity.clone(), merge.part.clone());
-    let session = Arc::new(Session::new(id, identity, client.intents, part, records, state));
+        }
+    };
+    spread(&legs, client, &spread_over);
+    let known_as = (client.name.clone(), client.intents);
+    let session = Session::new(id, client.identity.clone(), share.client(), known_as, state);
     front.merged.add(&session, unix_ms());
     merge.session = Some(session);
     merge.legs = legs;
     merge.stage = Stage::Snapshot(Box::new(snapshot));
     Ok(true)
+}
+
+/// Makes the client known at all of its shards.
+fn begun(merge: &Merge, client: &Identified) -> Option<Begun> {
+    let (front, share) = (&merge.front, merge.part.share);
+    let mut begun = Begun::default();
+    for hub in retired::of(front, share) {
+        let Some((leg, record)) = retired::take(front, &hub, share, client) else { continue };
+        begun.caught_up = true;
+        note_gap(&hub.core(), leg.cursor, &mut begun.further);
+        begun.legs.push(leg);
+        begun.records.push(record);
+    }
+    let since_former = !begun.legs.is_empty();
+    for hub in &*merge.part.hubs {
+        begin_at(merge, hub, client, since_former, &mut begun)?;
+    }
+    Some(begun)
+}
+
+/// Makes the client known at a current shard. `since_former`: it was away when the shards of the former count ended.
+fn begin_at(
+    merge: &Merge,
+    hub: &Arc<Hub>,
+    client: &Identified,
+    since_former: bool,
+    begun: &mut Begun,
+) -> Option<()> {
+    let mut core = hub.core();
+    let at = core.at_end()?;
+    let identity = identity_at(&client.identity, merge.part.share.client(), hub.total);
+    // The end of time tells a session that was at the log's end from none.
+    let dead = merge.front.begin(&mut core, Identified { identity, ..client.clone() }, Position::MAX);
+    let beginning = retired::beginning(&core);
+    let since = dead.since.or(since_former.then_some(beginning)).filter(|since| *since < at.position);
+    let from = since.unwrap_or(at.position);
+    if let Some(record) = core.sessions.held(&dead.id, client.connection) {
+        (record.written, record.confirmed, record.base) = (from, from, from);
+        record.snapshot = at.position;
+    }
+    begun.further.extend(voice_of(merge, hub, &core));
+    if let Some(since) = since {
+        begun.caught_up = true;
+        // Before its first event a shard of a new count may have had several sessions, to no harm.
+        if dead.since.is_some() || core.gap.is_some_and(|gap| gap.from > beginning) {
+            note_gap(&core, since, &mut begun.further);
+        }
+    }
+    begun.legs.push(Leg::new(Arc::clone(hub), dead.id.clone(), core.epoch, at.position, from));
+    begun.records.push(Record {
+        hub: Arc::downgrade(hub),
+        id: dead.id,
+        epoch: core.epoch,
+        snapshot: at.position,
+        end: None,
+    });
+    begun.shards.push(at);
+    Some(())
+}
+
+/// If the client was away when Discord began a new session, catch-up goes over the gap.
+fn note_gap(core: &Core, since: Position, further: &mut Vec<(&'static str, Vec<u8>)>) {
+    if let Some(gap) = core.gap.filter(|gap| since <= gap.from) {
+        further.push((GAP, gap_marker(gap.stream, gap.from, gap.to)));
+    }
 }
 
 /// The credentials of voice connections in the client's guilds.
@@ -202,102 +262,13 @@ fn voice_of(merge: &Merge, hub: &Hub, core: &Core) -> Vec<(&'static str, Vec<u8>
 /// Tells each shard's record what it is a part of, and has it stored.
 fn spread(legs: &[Leg], client: &Identified, spread: &SpreadRecord) {
     for leg in legs {
-        let mut core = leg.hub.core();
+        let Some(hub) = &leg.hub else { continue };
+        let mut core = hub.core();
         if let Some(record) = core.sessions.held(&leg.record, client.connection) {
             record.spread = Some(spread.clone());
         }
-        core.save_clients(true);
+        if leg.end.is_none() {
+            core.save_clients(true);
+        }
     }
-}
-
-/// None: this can't be resumed.
-fn resumed(front: &Front, part: &Part, resume: &Resume, connection: u64, bell: &Arc<Bell>) -> Option<Opened> {
-    // One that was begun at a shard that has left since isn't of this part any more.
-    let known = front.merged.get(&resume.session_id).filter(|session| session.part.is(part));
-    let session = known.or_else(|| stored(front, part, resume, bell))?;
-    if session.identity != session.part.identity(&identity(&resume.token)) {
-        return None;
-    }
-    let mut state = session.state();
-    let at = state.places.at(resume.sequence)?;
-    // Whoever had it loses it, and looks when it is woken.
-    state.connection = None;
-    state.bell.wake();
-    let (legs, until) = attach(&session, &at, connection)?;
-    state.places.rewind(resume.sequence);
-    state.connection = Some(connection);
-    state.bell = Arc::clone(bell);
-    drop(state);
-    front.merged.add(&session, unix_ms());
-    front.metrics.client_resumes.inc();
-    let own_user = part.hubs.first()?.core().ready.as_ref().map_or(0, |ready| ready.user);
-    Some(Opened {
-        stage: Stage::Replay(until),
-        intents: session.intents,
-        wants: Wants { intents: session.intents, own_user },
-        large_threshold: 50,
-        compress: None,
-        shard: None,
-        session: Some(session),
-        legs,
-    })
-}
-
-/// The session as the shards' records have it: after a restart. Each knows for two sequences what they stand for, the
-/// last one noted and the last one confirmed; a client that has more gets some events again.
-fn stored(front: &Front, part: &Part, resume: &Resume, bell: &Arc<Bell>) -> Option<Arc<Session>> {
-    let (mut records, mut at) = (Vec::new(), Vec::new());
-    let mut of = None;
-    for hub in &*part.hubs {
-        let core = hub.core();
-        let (id, record) = core.sessions.part_of(&resume.session_id)?;
-        let spread = record.spread.as_ref()?;
-        at.push(match resume.sequence {
-            sequence if sequence >= spread.written => record.written,
-            sequence if sequence >= spread.confirmed => record.confirmed,
-            _ => return None,
-        });
-        records.push(Record { id: id.clone(), epoch: record.epoch, snapshot: record.snapshot });
-        of = Some((record.identity.clone(), record.intents));
-    }
-    let (identity, intents) = of?;
-    let state = State {
-        connection: None,
-        bell: Arc::clone(bell),
-        detached_ms: 0,
-        places: Places::new(front.settings.resume_window, resume.sequence, at),
-    };
-    let id = resume.session_id.clone();
-    Some(Arc::new(Session::new(id, identity, intents, part.clone(), records, state)))
-}
-
-/// Takes the client's record at each of its shards, to go on behind these positions; with where each log ends. None:
-/// one of them can't be gone on from, and the client has to identify.
-fn attach(session: &Session, at: &[Position], connection: u64) -> Option<(Vec<Leg>, Vec<Position>)> {
-    let (mut legs, mut until) = (Vec::new(), Vec::new());
-    for ((hub, record), position) in session.part.hubs.iter().zip(&session.records).zip(at) {
-        let mut core = hub.core();
-        let (reach, epoch) = (core.reach(), core.epoch);
-        let identity = &session.identity;
-        let outcome = match epoch == record.epoch {
-            true => core.sessions.resume(&record.id, identity, *position, reach, epoch, connection),
-            false => Resumed::Impossible,
-        };
-        let held = core.sessions.held(&record.id, connection).filter(|_| outcome != Resumed::Impossible);
-        let Some(held) = held else {
-            drop(core);
-            // Those before it wait for the client's IDENTIFY again.
-            for leg in legs {
-                let leg: Leg = leg;
-                leg.hub.core().sessions.detach(&leg.record, connection, unix_ms());
-            }
-            return None;
-        };
-        let mut leg = Leg::new(Arc::clone(hub), record.id.clone(), epoch, record.snapshot, *position);
-        leg.requests.clone_from(&held.requests);
-        legs.push(leg);
-        // Upstream's own replay may have to bring it there first.
-        until.push(reach.1.max(*position));
-    }
-    Some((legs, until))
 }

@@ -116,6 +116,15 @@ impl Places {
         Some(at)
     }
 
+    /// Further legs serve the client from now on, and it has what is up to these positions there.
+    pub(super) fn extend(&mut self, at: &[Position]) {
+        self.floor.at.extend_from_slice(at);
+        self.confirmed.at.extend_from_slice(at);
+        for mark in &mut self.marks {
+            mark.at.extend_from_slice(at);
+        }
+    }
+
     /// The client goes on behind `sequence`, for which there is a place: what follows is numbered anew.
     pub(super) fn rewind(&mut self, sequence: u64) {
         let count = sequence.saturating_sub(self.floor.sequence);
@@ -215,6 +224,23 @@ mod tests {
             places.give(0, position);
         }
         assert_eq!(places.confirmed(), (5, &[10, 20][..]), "however little is remembered");
+    }
+
+    #[test]
+    fn further_legs_leave_what_was_given_in_its_place() {
+        let mut places = places();
+        places.give(0, 11);
+        places.confirm(6, &[11, 29]);
+        places.give(1, 30);
+        places.mark(&[15, 30]);
+        places.extend(&[1, 1]);
+        assert_eq!(places.confirmed(), (6, &[11, 29, 1, 1][..]));
+        assert_eq!(places.at(7), Some(vec![15, 30, 1, 1]));
+        assert_eq!((places.give(3, 2), places.give(2, 2)), (8, 9));
+        assert_eq!(places.at(6), Some(vec![11, 29, 1, 1]));
+        assert_eq!(places.at(8), Some(vec![15, 30, 1, 2]));
+        places.confirm(9, &[15, 30, 2, 2]);
+        assert_eq!(places.confirmed(), (9, &[15, 30, 2, 2][..]));
     }
 
     #[test]

@@ -2,10 +2,10 @@
 //! What writes to a client of another shard count: merges its legs in the order of arrival and numbers what it gives.
 //!
 //! In: the bell. Out: bytes, through the same buffer, encodings and bounds as for any client. Owned by the client's
-//! task. Within each of our shards order is kept; between them it is that of arrival, to the millisecond.
+//! task. Within each of our shards order is kept; between them it is that of arrival, to the millisecond, and what shards
+//! of a former count have left comes first.
 
 use std::{
-    mem,
     sync::Arc,
     task::{Context, Poll},
 };
@@ -18,8 +18,8 @@ use super::{
     Part,
     bell::{Bell, Pulls},
     leg::{Batch, Halt, Leg, Sieve},
-    opening, route,
-    sessions::Session,
+    opening, order, retired, route,
+    sessions::{Session, State},
     snapshot::Snapshot,
 };
 use crate::{
@@ -61,8 +61,10 @@ pub(crate) struct Merge {
     pub(super) connection: u64,
     /// None before it has begun.
     pub(super) session: Option<Arc<Session>>,
-    /// One per shard of the part, in order; none before the session has begun.
+    /// Of shards of a former count, then one per shard of the part, in order; none before the session has begun.
     pub(super) legs: Vec<Leg>,
+    /// How many of them are of a former count.
+    pub(super) retired: usize,
     pub(super) bell: Arc<Bell>,
     pub(super) batch: Batch,
     /// The leg that waits for what is read from disk.
@@ -111,53 +113,73 @@ impl Merge {
         let Some(mut state) = session.held(self.connection) else {
             return Err(Stopped::Refused(Refused::new(4000, "resumed elsewhere")));
         };
-        let sieve = Sieve { front: &self.front, share: self.part.share, wants: &self.wants };
-        for (index, leg) in self.legs.iter_mut().enumerate() {
+        for (index, leg) in self.legs[self.retired..].iter_mut().enumerate() {
             if self.bell.take(index) {
                 leg.rung();
             }
         }
-        let mut halted = None;
-        while !self.batch.is_full() {
-            // All heads, to know which came in first.
-            halted =
-                self.legs.iter_mut().enumerate().find_map(|(index, leg)| Some((index, leg.look().err()?)));
-            if halted.is_some() {
-                break;
-            }
-            let Some((index, until_ms)) = next(&self.legs) else { break };
-            self.legs[index].take(index, until_ms, &sieve, &mut state.places, &mut self.batch);
-        }
+        let halted = self.gather(&mut state);
         let out = &mut self.writing.out;
         let spent = self.batch.drain(|payload| out.payload(payload));
         match halted {
             // What has been gathered goes first.
             _ if spent > 0 => Ok(Refill::Filled(spent)),
             None => Ok(Refill::Idle),
-            Some((index, halt)) => {
-                let leg = &mut self.legs[index];
-                self.reading = index;
-                match halt {
-                    Halt::Disk(read) => Err(Stopped::Disk(read)),
-                    Halt::NewSession => {
-                        self.ended = Some(index);
-                        Err(Stopped::Invalid)
-                    }
-                    Halt::Gone { stream, oldest } => {
-                        self.front.metrics.fell_behind.inc();
-                        let to = oldest.saturating_sub(1);
-                        if leg.cursor >= leg.snapshot {
-                            let reason = format!("too far behind: a log begins at {oldest}");
-                            return Err(Stopped::Refused(Refused::new(4009, reason)));
-                        }
-                        // In catch-up, closing wouldn't help: the next IDENTIFY would begin at the same place.
-                        let gap = gap_marker(stream, leg.cursor, oldest);
-                        leg.cursor = to;
-                        leg.rung();
-                        dispatch(&mut self.writing.out, GAP, state.places.give(index, to), &gap);
-                        Ok(Refill::Filled(gap.len()))
-                    }
+            Some((index, halt)) => self.halted(&mut state, index, halt),
+        }
+    }
+
+    /// Fills the batch as far as it has room. Returns the leg that can't be read on, and why.
+    fn gather(&mut self, state: &mut State) -> Option<(usize, Halt)> {
+        let sieve = Sieve { front: &self.front, share: self.part.share, wants: &self.wants };
+        while !self.batch.is_full() {
+            let active = order::active(self.retired, self.legs.len(), |leg| self.legs[leg].is_done());
+            let of_former = active.end == self.retired && !active.is_empty();
+            // All heads, to know which came in first.
+            for index in active.clone() {
+                if let Err(halt) = self.legs[index].look() {
+                    return Some((index, halt));
                 }
+            }
+            let heads = active.filter_map(|leg| Some((leg, self.legs[leg].head()?)));
+            match order::next(heads) {
+                Some((index, until_ms)) => {
+                    self.legs[index].take(index, until_ms, &sieve, &mut state.places, &mut self.batch);
+                }
+                // Those have come to their end.
+                None if of_former => {}
+                None => break,
+            }
+        }
+        None
+    }
+
+    fn halted(&mut self, state: &mut State, index: usize, halt: Halt) -> Result<Refill, Stopped> {
+        let leg = &mut self.legs[index];
+        self.reading = index;
+        match halt {
+            Halt::Disk(read) => Err(Stopped::Disk(read)),
+            Halt::NewSession => {
+                self.ended = Some(index);
+                Err(Stopped::Invalid)
+            }
+            Halt::Gone { stream, oldest } => {
+                self.front.metrics.fell_behind.inc();
+                let to = oldest.saturating_sub(1);
+                if leg.cursor >= leg.snapshot {
+                    if leg.end.is_some() {
+                        // To come back wouldn't help.
+                        return Err(Stopped::Invalid);
+                    }
+                    let reason = format!("too far behind: a log begins at {oldest}");
+                    return Err(Stopped::Refused(Refused::new(4009, reason)));
+                }
+                // In catch-up, closing wouldn't help: the next IDENTIFY would begin at the same place.
+                let gap = gap_marker(stream, leg.cursor, oldest);
+                leg.cursor = to;
+                leg.rung();
+                dispatch(&mut self.writing.out, GAP, state.places.give(index, to), &gap);
+                Ok(Refill::Filled(gap.len()))
             }
         }
     }
@@ -174,22 +196,6 @@ impl Merge {
     fn cursors(&self) -> Vec<Position> {
         self.legs.iter().map(|leg| leg.cursor).collect()
     }
-}
-
-/// The leg whose next entry came in first, and until when it may go on before another's turn.
-fn next(legs: &[Leg]) -> Option<(usize, u64)> {
-    let (mut first, mut until_ms) = (None, u64::MAX);
-    for (index, leg) in legs.iter().enumerate() {
-        let Some(at) = leg.head() else { continue };
-        match first {
-            Some((_, earliest)) if earliest <= at => until_ms = until_ms.min(at),
-            _ => {
-                until_ms = first.map_or(u64::MAX, |(_, earliest)| earliest);
-                first = Some((index, at));
-            }
-        }
-    }
-    first.map(|(index, _)| (index, until_ms))
 }
 
 impl Place for Box<Merge> {
@@ -268,15 +274,22 @@ impl Outlet for Box<Merge> {
     fn note(&mut self) {
         let Some(session) = self.session.clone() else { return };
         let Some(mut state) = session.held(self.connection) else { return };
-        let sequence = state.places.sequence();
-        let (confirmed, at) = state.places.confirmed();
+        let (former, current) = self.legs.split_at_mut(self.retired);
+        let settled = retired::settle(former, &mut state, self.connection);
+        let owed = former.iter().any(|leg| leg.hub.is_some());
+        let (mut sequence, (mut confirmed, at)) = (state.places.sequence(), state.places.confirmed());
+        if owed {
+            // After a restart no sequence stands for a place.
+            (sequence, confirmed) = (u64::MAX, u64::MAX);
+        } else if settled {
+            current.iter_mut().for_each(Leg::note_again);
+        }
         let mut lost = false;
         for (leg, at) in self.legs.iter_mut().zip(at) {
             let now = (leg.written, *at, leg.requests.len());
-            if mem::replace(&mut leg.noted, now) == now {
-                continue;
-            }
-            let mut core = leg.hub.core();
+            let noted = leg.noted.replace(now) == Some(now);
+            let Some(hub) = leg.hub.as_ref().filter(|_| !noted) else { continue };
+            let mut core = hub.core();
             let Some(record) = core.sessions.held(&leg.record, self.connection) else {
                 lost = true;
                 continue;
@@ -316,7 +329,8 @@ impl Outlet for Box<Merge> {
             self.front.merged.remove(&session.id);
         }
         for leg in &self.legs {
-            let sessions = &mut leg.hub.core().sessions;
+            let Some(hub) = &leg.hub else { continue };
+            let sessions = &mut hub.core().sessions;
             if ended {
                 sessions.end(&leg.record, self.connection, now_ms);
             } else {
@@ -327,7 +341,7 @@ impl Outlet for Box<Merge> {
 
     fn tell_gap(&mut self) {
         let sequence = self.sequence() + 1;
-        let gap = self.ended.and_then(|leg| self.legs[leg].hub.core().gap);
+        let gap = self.ended.and_then(|leg| self.legs[leg].hub.as_ref()?.core().gap);
         if let Some(gap) = gap {
             dispatch(&mut self.writing.out, GAP, sequence, &gap_marker(gap.stream, gap.from, gap.to));
         }

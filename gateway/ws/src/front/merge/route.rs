@@ -19,38 +19,38 @@ pub(super) fn command(merge: &mut Merge, op: u64, data: Value) -> Result<(), Ref
         3 => all(merge, op, &data),
         31 => by_guild(merge, op, data),
         op => {
-            let leg = guild(data.get("guild_id")).map_or(0, |guild| home(merge, guild));
-            at(merge, leg, op, data)
+            let index = guild(data.get("guild_id")).map_or(0, |guild| home(merge, guild));
+            at(merge, index, op, data)
         }
     }
 }
 
 /// The same at all of the client's shards.
 fn all(merge: &mut Merge, op: u64, data: &Value) -> Result<(), Refused> {
-    (0..merge.part.hubs.len()).try_for_each(|leg| at(merge, leg, op, data.clone()))
+    (0..merge.part.hubs.len()).try_for_each(|index| at(merge, index, op, data.clone()))
 }
 
 /// "Request Soundboard Sounds": each shard is asked for its own among `guild_ids`.
 fn by_guild(merge: &mut Merge, op: u64, data: Value) -> Result<(), Refused> {
     let Some(guilds) = data.get("guild_ids").and_then(Value::as_array) else { return at(merge, 0, op, data) };
-    let mut by_leg: std::collections::BTreeMap<usize, Vec<Value>> = std::collections::BTreeMap::new();
+    let mut by_shard: std::collections::BTreeMap<usize, Vec<Value>> = std::collections::BTreeMap::new();
     for id in guilds {
-        let leg = guild(Some(id)).map_or(0, |guild| home(merge, guild));
-        by_leg.entry(leg).or_default().push(id.clone());
+        let index = guild(Some(id)).map_or(0, |guild| home(merge, guild));
+        by_shard.entry(index).or_default().push(id.clone());
     }
-    if by_leg.len() < 2 {
-        return at(merge, by_leg.first_key_value().map_or(0, |(leg, _)| *leg), op, data);
+    if by_shard.len() < 2 {
+        return at(merge, by_shard.first_key_value().map_or(0, |(index, _)| *index), op, data);
     }
     let fields = data.as_object().cloned().unwrap_or_default();
-    for (leg, guilds) in by_leg {
+    for (index, guilds) in by_shard {
         let mut own: Map<String, Value> = fields.clone();
         own.insert("guild_ids".into(), Value::Array(guilds));
-        at(merge, leg, op, Value::Object(own))?;
+        at(merge, index, op, Value::Object(own))?;
     }
     Ok(())
 }
 
-/// The leg whose shard has the guild, or the lowest.
+/// Index of the shard that has the guild, or of the lowest.
 fn home(merge: &Merge, guild: u64) -> usize {
     let shard = merge.part.share.home(guild);
     merge.part.hubs.iter().position(|hub| hub.shard == shard).unwrap_or(0)
@@ -64,14 +64,16 @@ fn guild(id: Option<&Value>) -> Option<u64> {
     }
 }
 
-fn at(merge: &mut Merge, leg: usize, op: u64, data: Value) -> Result<(), Refused> {
+/// At the shard of this index in the client's part.
+fn at(merge: &mut Merge, index: usize, op: u64, data: Value) -> Result<(), Refused> {
     let sequence = merge.sequence();
     // Before its session has begun, a client has no requests that could be answered.
     let mut none = std::collections::BTreeMap::new();
-    let requests = merge.legs.get_mut(leg).map_or(&mut none, |leg| &mut leg.requests);
+    // Shards of a former count take nothing any more.
+    let requests = merge.legs.get_mut(merge.retired + index).map_or(&mut none, |leg| &mut leg.requests);
     let mut sender = Sender {
         front: &merge.front,
-        hub: &merge.part.hubs[leg],
+        hub: &merge.part.hubs[index],
         connection: merge.connection,
         wants: &merge.wants,
         sequence,

@@ -7,11 +7,14 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
-use super::{Part, bell::Bell, places::Places};
-use crate::{log::Position, shard::SessionLimits};
+use super::{bell::Bell, places::Places};
+use crate::{
+    log::Position,
+    shard::{Hub, SessionLimits},
+};
 
 /// All of them.
 pub(crate) struct Sessions {
@@ -22,21 +25,25 @@ pub(crate) struct Sessions {
 /// One client's session.
 pub(super) struct Session {
     pub(super) id: String,
-    /// As at our shards: credential and shard.
-    pub(super) identity: String,
+    pub(super) credential: String,
+    /// The client's shard and shard count.
+    pub(super) client: [u32; 2],
+    /// Name from the connection's query.
+    pub(super) name: Option<String>,
     pub(super) intents: u64,
-    pub(super) part: Part,
-    /// By leg: the client's record at the shard.
-    pub(super) records: Vec<Record>,
     state: Mutex<State>,
 }
 
 /// A client's record at one of our shards.
 pub(super) struct Record {
+    /// Whoever serves clients holds the shard: sessions that wait for theirs keep none that is of no use any more.
+    pub(super) hub: Weak<Hub>,
     pub(super) id: String,
     pub(super) epoch: u64,
     /// Position of the client's snapshot.
     pub(super) snapshot: Position,
+    /// Where the log ends of a shard of a former count.
+    pub(super) end: Option<Position>,
 }
 
 /// What of a session changes. Its lock is taken before a shard's, never after it.
@@ -47,18 +54,44 @@ pub(super) struct State {
     pub(super) bell: Arc<Bell>,
     pub(super) detached_ms: u64,
     pub(super) places: Places,
+    /// By leg, those at shards of a former count first.
+    pub(super) records: Vec<Record>,
+}
+
+impl State {
+    /// Of a session that no connection has yet, whose client goes on behind these places.
+    pub(super) fn new(bell: &Arc<Bell>, places: Places, records: Vec<Record>) -> Self {
+        Self { connection: None, bell: Arc::clone(bell), detached_ms: 0, places, records }
+    }
+
+    /// How many of its shards are of a former count.
+    pub(super) fn retired(&self) -> usize {
+        self.records.partition_point(|record| record.end.is_some())
+    }
+
+    /// Its records at shards of the count that was current when it was last begun or resumed.
+    pub(super) fn latest(&self) -> &[Record] {
+        &self.records[self.retired()..]
+    }
+
+    /// Whether these are the shards that served it last.
+    pub(super) fn is_at(&self, hubs: &[Arc<Hub>]) -> bool {
+        let latest = self.latest();
+        latest.len() == hubs.len()
+            && !latest.is_empty()
+            && latest.iter().zip(hubs).all(|(record, hub)| record.hub.as_ptr() == Arc::as_ptr(hub))
+    }
 }
 
 impl Session {
     pub(super) fn new(
         id: String,
-        identity: String,
-        intents: u64,
-        part: Part,
-        records: Vec<Record>,
+        credential: String,
+        client: [u32; 2],
+        (name, intents): (Option<String>, u64),
         state: State,
-    ) -> Self {
-        Self { id, identity, intents, part, records, state: Mutex::new(state) }
+    ) -> Arc<Self> {
+        Arc::new(Self { id, credential, client, name, intents, state: Mutex::new(state) })
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -76,9 +109,9 @@ impl Sessions {
         Self { limits, by_id: Mutex::new(HashMap::new()) }
     }
 
-    /// What serves the session's client.
-    pub(crate) fn part(&self, id: &str) -> Option<Part> {
-        self.get(id).map(|session| session.part.clone())
+    /// Shard and shard count of the session's client.
+    pub(crate) fn client(&self, id: &str) -> Option<[u32; 2]> {
+        self.get(id).map(|session| session.client)
     }
 
     pub(super) fn get(&self, id: &str) -> Option<Arc<Session>> {
@@ -91,7 +124,7 @@ impl Sessions {
         all.insert(session.id.clone(), Arc::clone(session));
     }
 
-    pub(super) fn remove(&self, id: &str) {
+    pub(in crate::front) fn remove(&self, id: &str) {
         self.all().remove(id);
     }
 

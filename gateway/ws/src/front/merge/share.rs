@@ -25,6 +25,22 @@ impl Share {
         (self.shard % step..self.total).step_by(step as usize)
     }
 
+    /// The client: its shard and shard count.
+    pub(super) fn client(self) -> [u32; 2] {
+        [self.shard, self.count]
+    }
+
+    /// The same client's, of a bot with another number of shards.
+    pub(super) fn of(self, total: u32) -> Self {
+        Self { total, ..self }
+    }
+
+    /// Whether a guild may be both this client's and another's, whose shard and shard count these are.
+    pub(super) fn overlaps(self, [shard, count]: [u32; 2]) -> bool {
+        let step = gcd(self.count, count);
+        self.shard % step == shard % step
+    }
+
     /// Whether a guild is the client's ("Sharding": `(guild_id >> 22) % num_shards == shard_id`).
     pub(super) fn holds(self, guild: u64) -> bool {
         (guild >> 22) % u64::from(self.count) == u64::from(self.shard)
@@ -84,6 +100,21 @@ mod tests {
         assert_eq!(of(1, 2, 8), [1, 3, 5, 7]);
         assert_eq!(of(2, 6, 4), [0, 2]);
         assert_eq!(of(2, 3, 4), [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn clients_of_two_counts_overlap_where_a_guild_is_both_theirs() {
+        for (one, other) in [(8, 4), (4, 6), (1, 5), (3, 3), (5, 7)] {
+            for client in shares(one, 4) {
+                for shard in 0..other {
+                    let both = |place: &u64| {
+                        client.holds(place << 22) && place % u64::from(other) == u64::from(shard)
+                    };
+                    let expected = (0..200).any(|place| both(&place));
+                    assert_eq!(client.overlaps([shard, other]), expected, "{client:?}, {shard} of {other}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -52,7 +52,7 @@ pub(crate) struct Replicas {
     gate: Gate,
     dialler: Dialler,
     /// When a shard's owner was asked for, and who it was.
-    owners: Mutex<HashMap<u32, (Instant, Option<Owner>)>>,
+    owners: Mutex<HashMap<ShardId, (Instant, Option<Owner>)>>,
 }
 
 /// The way to the owner of a client's shard.
@@ -79,14 +79,14 @@ impl Replicas {
     /// The shard's owner, if that is another replica. While the store is away, the last that was known.
     async fn owner(&self, shard: ShardId) -> Option<Owner> {
         let mut owners = self.owners.lock().await;
-        let known = owners.get(&shard.shard);
+        let known = owners.get(&shard);
         let connected = matches!(*self.cluster.state().borrow(), StoreState::Connected);
         let owner = match known {
             Some((asked, owner)) if !connected || asked.elapsed() < ASK_EVERY => owner.clone(),
             _ => match self.cluster.owners(&[shard]).await {
                 Ok(mut found) => {
                     let owner = found.pop().flatten();
-                    owners.insert(shard.shard, (Instant::now(), owner.clone()));
+                    owners.insert(shard, (Instant::now(), owner.clone()));
                     owner
                 }
                 Err(_) => known.and_then(|(_, owner)| owner.clone()),
@@ -127,19 +127,20 @@ pub(super) fn admit(front: &Front, header: &str) -> Result<Ticket, (u16, String)
     Ok(ticket)
 }
 
-/// The way to the shard's owner, once there is one. None: the shard runs here by now.
+/// The way to the shard's owner, once there is one. None: the shard runs here by now, or is none of the bot's any more,
+/// as their number has changed.
 pub(super) async fn reach(
     front: &Front,
     replicas: &Replicas,
-    shard: u32,
+    id: ShardId,
     about: &About,
-    opening: (&Opening, Value),
+    opening: (&Opening, &Value),
 ) -> Result<Option<Splice>, Refused> {
     let begun = Instant::now();
-    let id = ShardId::new(shard, front.hubs.total());
+    let ShardId { shard, total } = id;
     let mut why = "nobody owns it".to_owned();
     while begun.elapsed() < WITHIN {
-        if front.held(shard).is_some() {
+        if front.hubs.total() != total || front.held(shard).is_some() {
             return Ok(None);
         }
         if let Some(owner) = replicas.owner(id).await {
@@ -156,7 +157,8 @@ pub(super) async fn reach(
 }
 
 /// What the client has said, as the owner gets it: payload compression is ours.
-fn first((opening, mut data): (&Opening, Value)) -> String {
+fn first((opening, data): (&Opening, &Value)) -> String {
+    let mut data = data.clone();
     let op = match opening {
         Opening::Identify(_) => 2,
         Opening::Resume(_) => 6,
