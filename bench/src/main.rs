@@ -3,14 +3,19 @@
 //! In: a scenario and its flags. Out: a table, and JSON in the results' directory.
 //! Starts simulator, middle and client as processes of their own and kills them at the end, however it comes.
 
+mod amqp;
 mod client;
+mod holdfast;
 mod http;
+mod peer;
 mod process;
 mod procfs;
 mod relay;
 mod report;
 mod scenario;
+mod simulator;
 mod stack;
+mod traces;
 
 use std::{fs, path::PathBuf, thread};
 
@@ -19,9 +24,11 @@ use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
+    amqp::{consumer, publisher},
     process::Nursery,
-    scenario::{burst, fanout, idle, latency, memory, ready, start},
+    scenario::{burst, fanout, idle, latency, memory, ready, replicas, start},
     stack::Setup,
+    traces::Traces,
 };
 
 /// Measures Holdfast against the direct path and a bare relay.
@@ -67,12 +74,21 @@ enum Command {
     Start(start::Args),
     /// Memory of the idle service and of an idle connection.
     Idle(idle::Args),
-    /// All of the above with their defaults, and zlib and zstd at 32,000 events a second.
+    /// Events to RabbitMQ: CPU, events a second and latency of the AMQP front, against a bare publisher.
+    Amqp(scenario::amqp::Args),
+    /// Two replicas with RabbitMQ and Redis: hand-over on SIGTERM, takeover after `kill -9`.
+    Replicas(replicas::Args),
+    /// All of the above with their defaults, and zlib and zstd at 32,000 events a second; what needs RabbitMQ and Redis
+    /// excepted.
     All,
     /// The bare relay (started by the scenarios).
     Relay(relay::Args),
     /// The client (started by the scenarios).
     Client(client::Args),
+    /// The bare publisher: from the gateway to RabbitMQ by its library alone (started by the scenarios).
+    Publisher(publisher::Args),
+    /// The consumer of a RabbitMQ exchange (started by the scenarios).
+    Consumer(consumer::Args),
 }
 
 fn main() -> Result<()> {
@@ -81,6 +97,8 @@ fn main() -> Result<()> {
     match command {
         Command::Relay(args) => return relay::run(args),
         Command::Client(args) => return client::run(args),
+        Command::Publisher(args) => return publisher::run(args),
+        Command::Consumer(args) => return consumer::run(args),
         _ => {}
     }
     let scratch =
@@ -99,9 +117,11 @@ fn measure(setup: &Setup, command: &Command) -> Result<()> {
         Command::Memory(args) => memory::run(setup, args),
         Command::Start(args) => start::run(setup, args),
         Command::Idle(args) => idle::run(setup, args),
+        Command::Amqp(args) => scenario::amqp::run(setup, args),
+        Command::Replicas(args) => replicas::run(setup, args),
         Command::All => all(setup),
         // Handled before any set-up.
-        Command::Relay(_) | Command::Client(_) => Ok(()),
+        Command::Relay(_) | Command::Client(_) | Command::Publisher(_) | Command::Consumer(_) => Ok(()),
     }
 }
 
@@ -134,13 +154,14 @@ fn setup(cli: &Cli, scratch: PathBuf) -> Result<Setup> {
         runs: cli.runs.max(1),
         seconds: cli.seconds.max(0.1),
         nursery: Nursery::default(),
+        traces: Traces::default(),
     })
 }
 
-/// On SIGINT and SIGTERM: kills what was started, removes its files, ends.
+/// On SIGINT and SIGTERM: kills what was started, removes its files and what it left elsewhere, ends.
 fn kill_on_signal(setup: &Setup) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (nursery, scratch) = (setup.nursery.clone(), setup.scratch.clone());
+    let (nursery, traces, scratch) = (setup.nursery.clone(), setup.traces.clone(), setup.scratch.clone());
     let guard = runtime.enter();
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     drop(guard);
@@ -152,6 +173,7 @@ fn kill_on_signal(setup: &Setup) -> Result<()> {
             }
         });
         nursery.kill();
+        traces.remove_all();
         // What cannot be removed is in the system's directory for such files.
         let _ = fs::remove_dir_all(scratch);
         // 128 + SIGINT, as shells count.

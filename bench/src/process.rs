@@ -6,14 +6,23 @@
 use std::{
     fs::File,
     io::Read,
+    net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::procfs::{Cpu, Memory};
+
+/// Longest wait for a process to serve, or for a world to be built.
+pub(crate) const STARTING: Duration = Duration::from_secs(180);
+/// How often a starting process is looked at: what times to ready may be off by.
+const LOOK: Duration = Duration::from_millis(2);
 
 /// Every living process of this run.
 #[derive(Clone, Default)]
@@ -95,6 +104,30 @@ impl Process {
         }
     }
 
+    /// Waits until `done`, as long as the process lives.
+    pub(crate) fn wait_until(&self, mut done: impl FnMut() -> Result<bool>) -> Result<()> {
+        let deadline = Instant::now() + STARTING;
+        while !done()? {
+            self.alive()?;
+            if Instant::now() > deadline {
+                bail!("not ready after {STARTING:?}. {}", self.last_words());
+            }
+            thread::sleep(LOOK);
+        }
+        Ok(())
+    }
+
+    /// Asks the process to end: SIGTERM.
+    pub(crate) fn terminate(&self) -> Result<()> {
+        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw).context("no process id")?;
+        kill_process(pid, Signal::TERM).with_context(|| format!("ending {}", self.name))
+    }
+
+    /// Ends the process as `kill -9` does.
+    pub(crate) fn kill(&self) {
+        end(&self.child);
+    }
+
     /// The end of what the process printed.
     pub(crate) fn last_words(&self) -> String {
         let mut text = Vec::new();
@@ -112,6 +145,11 @@ impl Drop for Process {
     fn drop(&mut self) {
         end(&self.child);
     }
+}
+
+/// A loopback address that nobody listens on.
+pub(crate) fn free_address() -> Result<SocketAddr> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 
 fn end(child: &Mutex<Child>) {
@@ -150,6 +188,15 @@ mod tests {
         let process = sleeper(&nursery, &dir);
         nursery.kill();
         assert!(process.alive().unwrap_err().to_string().contains("sleep ended"));
+    }
+
+    #[test]
+    fn a_process_that_is_asked_to_end_ends_by_that_signal() {
+        let dir = tempfile::tempdir().unwrap();
+        let process = sleeper(&Nursery::default(), &dir);
+        process.terminate().unwrap();
+        let status = lock(&process.child).wait().unwrap();
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(15));
     }
 
     #[test]

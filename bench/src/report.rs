@@ -63,15 +63,31 @@ impl Results {
     /// Adds to the latest run of each path of `case` (the direct one is only ever the measure) its ratio to the
     /// latest run of `base`: `figure` over the same figure, as `ratio`.
     pub(crate) fn ratio(&mut self, case: &str, base: &str, figure: &'static str, ratio: &'static str) {
+        self.compare(case, base, figure, ratio, |over, under| (under > 0.0).then(|| over / under));
+    }
+
+    /// The same with the difference: `figure` less the same figure.
+    pub(crate) fn difference(&mut self, case: &str, base: &str, figure: &'static str, name: &'static str) {
+        self.compare(case, base, figure, name, |over, under| Some(over - under));
+    }
+
+    fn compare(
+        &mut self,
+        case: &str,
+        base: &str,
+        figure: &'static str,
+        name: &'static str,
+        of: impl Fn(f64, f64) -> Option<f64>,
+    ) {
         let latest = |row: &Row| row.runs.last().and_then(|run| run.get(figure).copied());
         let base_row = self.rows.iter().find(|row| row.case == case && row.path == base);
-        let Some(under) = base_row.and_then(latest).filter(|&value| value > 0.0) else { return };
+        let Some(under) = base_row.and_then(latest) else { return };
         for row in
             self.rows.iter_mut().filter(|row| row.case == case && row.path != base && row.path != "direct")
         {
-            let Some(over) = latest(row) else { continue };
+            let Some(compared) = latest(row).and_then(|over| of(over, under)) else { continue };
             if let Some(run) = row.runs.last_mut() {
-                run.insert(ratio, over / under);
+                run.insert(name, compared);
             }
             row.median = medians(&row.runs);
         }
@@ -173,6 +189,18 @@ mod tests {
         }
         assert_eq!(results.rows[1].median["ratio"], 2.0);
         assert!(!results.rows[0].median.contains_key("ratio"));
+    }
+
+    #[test]
+    fn differences_are_taken_run_by_run_and_may_be_negative() {
+        let mut results = Results::new("test");
+        for (bare, ours) in [(10.0, 25.0), (20.0, 15.0), (10.0, 12.0)] {
+            results.add("a", "bare", Sample::from([("p50", bare)]));
+            results.add("a", "ours", Sample::from([("p50", ours)]));
+            results.difference("a", "bare", "p50", "over");
+        }
+        assert_eq!(results.rows[1].median["over"], 2.0);
+        assert_eq!(results.rows[1].runs[1]["over"], -5.0);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use std::{
     fs,
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpStream},
     path::PathBuf,
     sync::atomic::{AtomicU32, Ordering},
     thread,
@@ -12,23 +12,18 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use serde::Serialize;
-use serde_json::{Value, json};
 
 use crate::{
-    client::{self, ALL_INTENTS, Client, Compression},
-    http::Http,
-    process::{Nursery, Process},
+    client::{self, Compression},
+    holdfast::{Config, Holdfast},
+    peer::Peer,
+    process::{Nursery, Process, STARTING, free_address},
+    simulator::{Simulator, Spec, World},
+    traces::Traces,
 };
 
 /// Shards of the bot that is measured.
 pub(crate) const SHARDS: u32 = 16;
-/// Longest wait for a process to serve, or for a world to be built.
-const STARTING: Duration = Duration::from_secs(180);
-/// Bound of one control request.
-const CONTROL: Duration = Duration::from_secs(10);
-/// How often a starting process is looked at: what times to ready may be off by.
-const LOOK: Duration = Duration::from_millis(2);
 /// A process rests when it uses less than this share of a core over [`RESTING`].
 const REST: f64 = 0.01;
 const RESTING: Duration = Duration::from_millis(500);
@@ -54,6 +49,18 @@ pub(crate) struct Setup {
     pub(crate) seconds: f64,
     /// Knows all processes.
     pub(crate) nursery: Nursery,
+    /// Knows all that is left elsewhere.
+    pub(crate) traces: Traces,
+}
+
+impl Setup {
+    /// An empty folder, which goes with the scratch directory.
+    pub(crate) fn folder(&self, name: &str) -> Result<PathBuf> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let folder = self.scratch.join(format!("{name}-{}", NUMBER.fetch_add(1, Ordering::Relaxed)));
+        fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
+        Ok(folder)
+    }
 }
 
 /// What stands between client and gateway.
@@ -78,35 +85,6 @@ impl Path {
     }
 }
 
-/// The simulated world: guilds in all, the rest per guild.
-#[derive(Clone, Copy, Debug, Serialize, clap::Args)]
-pub(crate) struct World {
-    /// Guilds, on all shards together.
-    #[arg(long, default_value_t = 4000)]
-    pub(crate) guilds: u32,
-    /// Channels per guild.
-    #[arg(long, default_value_t = 50)]
-    pub(crate) channels: u32,
-    /// Roles per guild.
-    #[arg(long, default_value_t = 50)]
-    pub(crate) roles: u32,
-    /// Members per guild.
-    #[arg(long, default_value_t = 200)]
-    pub(crate) members: u32,
-    /// Presences per guild.
-    #[arg(long, default_value_t = 0)]
-    pub(crate) presences: u32,
-    /// Emojis per guild; with the other defaults a GUILD_CREATE is 168 KB of JSON.
-    #[arg(long, default_value_t = 40)]
-    pub(crate) emojis: u32,
-}
-
-impl World {
-    /// Ten small guilds per shard: enough to spread traffic, too little to weigh.
-    pub(crate) const SMALL: Self =
-        Self { guilds: SHARDS * 10, channels: 5, roles: 5, members: 10, presences: 0, emojis: 0 };
-}
-
 /// What to start.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
@@ -121,23 +99,14 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// The simulator's flags, for REST and gateway at these addresses.
-    fn simulator(&self, http: SocketAddr, gateway: SocketAddr) -> Result<Vec<String>> {
-        let limits = json!({
-            "max_concurrency": self.max_concurrency,
-            "shards": SHARDS,
-            "identifies_total": 100_000,
-            "identifies_remaining": 100_000,
+    fn spec(&self) -> Spec {
+        Spec {
+            world: self.world,
+            shards: SHARDS,
+            max_concurrency: self.max_concurrency,
             // Nothing resumes here, and what is kept for it would weigh on the next window.
-            "resume_seconds": 2,
-        });
-        let world = serde_json::to_string(&self.world)?;
-        Ok(vec![
-            format!("--http-port={}", http.port()),
-            format!("--gateway-port={}", gateway.port()),
-            format!("--world={world}"),
-            format!("--limits={limits}"),
-        ])
+            resume_seconds: 2,
+        }
     }
 }
 
@@ -145,42 +114,29 @@ impl Plan {
 pub(crate) struct Stack {
     setup: Setup,
     plan: Plan,
-    /// REST and control routes of the simulator.
-    discord: Http,
-    /// The simulator's gateway.
-    upstream: SocketAddr,
     /// Where clients connect to.
     gateway: SocketAddr,
     /// From the start of the middle process until it was ready.
     pub(crate) ready_after: Duration,
     middle: Option<Process>,
-    simulator: Process,
+    discord: Simulator,
     files: PathBuf,
 }
 
 impl Stack {
     /// Starts everything but the clients, and waits until it is ready.
     pub(crate) fn start(setup: &Setup, plan: Plan) -> Result<Self> {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let files = setup.scratch.join(format!("stack-{}", NUMBER.fetch_add(1, Ordering::Relaxed)));
-        fs::create_dir_all(&files)?;
-        let (discord, upstream) = (Http { address: free_address()? }, free_address()?);
-        let args = plan.simulator(discord.address, upstream)?;
-        let simulator = setup.nursery.start(&setup.simulator, &args, files.join("simulator.log"), false)?;
+        let files = setup.folder("stack")?;
+        let discord = Simulator::start(setup, &plan.spec(), &files)?;
         let mut stack = Self {
             setup: setup.clone(),
             plan,
-            discord,
-            upstream,
-            gateway: upstream,
+            gateway: discord.gateway,
             ready_after: Duration::ZERO,
             middle: None,
-            simulator,
+            discord,
             files,
         };
-        wait(&stack.simulator, || {
-            Ok(matches!(stack.discord.request("GET", "/control/state", None, CONTROL), Ok((200, _))))
-        })?;
         let started = Instant::now();
         match plan.path {
             Path::Direct => {}
@@ -196,58 +152,45 @@ impl Stack {
         let args = [
             "relay".to_owned(),
             format!("--listen={}", self.gateway),
-            format!("--upstream={}", self.upstream),
+            format!("--upstream={}", self.discord.gateway),
         ];
         let log = self.files.join("relay.log");
         let relay = self.setup.nursery.start(&self.setup.bench, &args, log, false)?;
-        wait(&relay, || Ok(TcpStream::connect(self.gateway).is_ok()))?;
+        relay.wait_until(|| Ok(TcpStream::connect(self.gateway).is_ok()))?;
         self.middle = Some(relay);
         Ok(())
     }
 
     fn start_holdfast(&mut self) -> Result<()> {
-        self.gateway = free_address()?;
-        let admin = Http { address: free_address()? };
-        let config = self.files.join("holdfast.toml");
-        fs::write(&config, self.settings(admin.address))?;
-        let args = ["up".to_owned(), "--config".to_owned(), config.display().to_string()];
-        let log = self.files.join("holdfast.log");
-        let holdfast = self.setup.nursery.start(&self.setup.holdfast, &args, log, false)?;
-        wait(&holdfast, || Ok(matches!(admin.request("GET", "/readyz", None, CONTROL), Ok((200, _)))))?;
-        self.middle = Some(holdfast);
+        let config = Config {
+            command: "up",
+            shards: SHARDS,
+            compression: self.plan.compression,
+            cache_everything: true,
+            sections: "",
+            files: &self.files,
+        };
+        let holdfast = Holdfast::start(&self.setup, &self.discord, &config)?;
+        self.gateway = holdfast.gateway;
+        self.middle = Some(holdfast.process);
         Ok(())
     }
 
-    fn settings(&self, admin: SocketAddr) -> String {
-        let (discord, gateway) = (self.discord.address, self.gateway);
-        format!(
-            "[discord]\ntoken = \"sim-token\"\napi_url = \"http://{discord}/api/v10\"\n\
-             intents = {ALL_INTENTS}\ncompression = \"{compression}\"\n\n\
-             [ws]\nlisten = \"{gateway}\"\npublic_url = \"ws://{gateway}\"\nstate_dir = \"{state}\"\n\
-             shards = {{ total = {SHARDS} }}\nstored_zlib = false\ncache = {{ {cache} }}\n\n\
-             [admin]\nlisten = \"{admin}\"\n\n[log]\nlevel = \"warn\"\n{more}\n",
-            compression = self.plan.compression.name(),
-            state = self.files.join("state").display(),
-            cache = EVERYTHING.map(|entity| format!("{entity} = true")).join(", "),
-            more = self.setup.settings,
-        )
-    }
-
     /// Connects clients to what stands in the middle, `clients` to each shard.
-    pub(crate) fn client(&self, clients: u32, check: bool) -> Result<Client> {
+    pub(crate) fn client(&self, clients: u32, check: bool) -> Result<Peer> {
         self.client_at(self.gateway, clients, check)
     }
 
     /// Connects clients past what stands in the middle.
-    pub(crate) fn client_past(&self, clients: u32) -> Result<Client> {
-        self.client_at(self.upstream, clients, false)
+    pub(crate) fn client_past(&self, clients: u32) -> Result<Peer> {
+        self.client_at(self.discord.gateway, clients, false)
     }
 
-    fn client_at(&self, address: SocketAddr, clients: u32, check: bool) -> Result<Client> {
+    fn client_at(&self, address: SocketAddr, clients: u32, check: bool) -> Result<Peer> {
         let compression = self.plan.compression;
         let args =
             client::Args { address, token: "sim-token".into(), shards: SHARDS, clients, compression, check };
-        Client::start(&self.setup.nursery, &self.setup.bench, &args, self.files.join("client.log"))
+        Peer::start(&self.setup, &args.words(), self.files.join("client.log"))
     }
 
     /// What stands in the middle, if anything does.
@@ -261,19 +204,8 @@ impl Stack {
     }
 
     /// The simulator.
-    pub(crate) fn simulator(&self) -> &Process {
-        &self.simulator
-    }
-
-    /// Starts generated events.
-    pub(crate) fn traffic(&self, traffic: &Value) -> Result<()> {
-        self.discord.json("POST", "/control/traffic", Some(traffic), CONTROL).map(drop)
-    }
-
-    /// Whether events are being generated.
-    pub(crate) fn traffic_runs(&self) -> Result<bool> {
-        let traffic = self.discord.json("GET", "/control/traffic", None, CONTROL)?;
-        traffic["running"].as_bool().context("/control/traffic without `running`")
+    pub(crate) fn simulator(&self) -> &Simulator {
+        &self.discord
     }
 }
 
@@ -284,21 +216,6 @@ impl Drop for Stack {
         let _ = fs::remove_dir_all(self.files.join("state"));
     }
 }
-
-/// The entities of `ws.cache`.
-const EVERYTHING: [&str; 11] = [
-    "channels",
-    "roles",
-    "emojis",
-    "stickers",
-    "members",
-    "presences",
-    "voice_states",
-    "threads",
-    "stage_instances",
-    "scheduled_events",
-    "soundboard_sounds",
-];
 
 /// Waits until `process` does nothing any more.
 pub(crate) fn rest(process: &Process) -> Result<()> {
@@ -315,22 +232,4 @@ pub(crate) fn rest(process: &Process) -> Result<()> {
         }
         before = now;
     }
-}
-
-/// Waits until `done`, as long as `process` lives.
-fn wait(process: &Process, mut done: impl FnMut() -> Result<bool>) -> Result<()> {
-    let deadline = Instant::now() + STARTING;
-    while !done()? {
-        process.alive()?;
-        if Instant::now() > deadline {
-            bail!("not ready after {STARTING:?}. {}", process.last_words());
-        }
-        thread::sleep(LOOK);
-    }
-    Ok(())
-}
-
-/// A loopback address that nobody listens on.
-fn free_address() -> Result<SocketAddr> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }

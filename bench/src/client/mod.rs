@@ -3,32 +3,28 @@
 //! In: command lines on standard input. Out: one JSON line for each on standard output.
 //! Ends with its standard input, so it never outlives the driver.
 
-mod driver;
 mod inflate;
 mod payload;
 mod record;
 mod session;
 mod websocket;
 
-use std::{
-    cell::RefCell,
-    io::{BufRead, Write},
-    net::SocketAddr,
-    rc::Rc,
-    thread,
-    time::Duration,
-};
+use std::{cell::RefCell, net::SocketAddr, rc::Rc, time::Duration};
 
 use anyhow::{Context, Result, bail};
-use serde::{Deserialize, Serialize};
 use tokio::{
-    sync::mpsc::{Receiver, channel},
     task::LocalSet,
     time::{Instant, timeout},
 };
 
-pub(crate) use self::{driver::Client, inflate::Compression, record::Counts};
-use self::{record::Recorder, session::Session};
+pub(crate) use self::{
+    inflate::Compression,
+    payload::{numbered, sent_at},
+    record::{Counts, Recorder},
+    session::{Opened, Session, micros},
+    websocket::{Message, pong},
+};
+use crate::peer::{Answer, Command, Readiness, commands, say};
 
 /// Every intent that Discord documents (bits 0 to 16, 20, 21, 24, 25).
 pub(crate) const ALL_INTENTS: u64 = 0x1_ffff | 0b11 << 20 | 0b11 << 24;
@@ -36,9 +32,6 @@ pub(crate) const ALL_INTENTS: u64 = 0x1_ffff | 0b11 << 20 | 0b11 << 24;
 const SETUP: Duration = Duration::from_secs(120);
 /// Connections made at the same time: below the usual backlog of a listener.
 const CONNECTING: usize = 64;
-
-/// Commands that wait: the driver waits for the answer to each.
-const COMMANDS: usize = 4;
 
 /// Whom the client connects to, and as how many.
 #[derive(Clone, Debug, clap::Args)]
@@ -63,41 +56,22 @@ pub(crate) struct Args {
     pub(crate) check: bool,
 }
 
-/// What the driver may ask for, one word a line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Command {
-    /// Identify all connections at once; answered when all have READY and every guild.
-    Identify,
-    /// Forget what was counted.
-    Reset,
-    /// Tell what was counted since.
-    Stats,
-}
-
-/// What the client answers, one JSON object a line.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Answer {
-    /// All connections have had HELLO.
-    Connected,
-    /// All connections have READY and every guild that it listed.
-    Ready(Readiness),
-    /// Counting starts again.
-    Reset,
-    /// What was counted.
-    Stats(Box<Counts>),
-}
-
-/// How the clients became ready.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Readiness {
-    /// From the first IDENTIFY to the last GUILD_CREATE, in milliseconds.
-    pub(crate) milliseconds: f64,
-    /// GUILD_CREATEs received by all connections.
-    pub(crate) guilds: u64,
-    /// Bytes of GUILD_CREATE payloads, inflated.
-    pub(crate) guild_bytes: u64,
+impl Args {
+    /// The command line that says the same.
+    pub(crate) fn words(&self) -> Vec<String> {
+        let mut words = vec![
+            "client".to_owned(),
+            format!("--address={}", self.address),
+            format!("--token={}", self.token),
+            format!("--shards={}", self.shards),
+            format!("--clients={}", self.clients),
+            format!("--compression={}", self.compression.name()),
+        ];
+        if self.check {
+            words.push("--check".to_owned());
+        }
+        words
+    }
 }
 
 /// Runs the client until its standard input ends.
@@ -131,29 +105,6 @@ async fn talk(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Reads standard input on a thread of its own, which costs nothing between commands.
-fn commands() -> Receiver<Result<Command>> {
-    let (sender, receiver) = channel(COMMANDS);
-    thread::spawn(move || {
-        for line in std::io::stdin().lock().lines() {
-            let command = line.map_err(Into::into).and_then(|line| {
-                serde_json::from_str(&line).with_context(|| format!("unknown command {line:?}"))
-            });
-            if sender.blocking_send(command).is_err() {
-                break;
-            }
-        }
-    });
-    receiver
-}
-
-fn say(answer: &Answer) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    serde_json::to_writer(&mut out, answer)?;
-    out.write_all(b"\n")?;
-    Ok(out.flush()?)
-}
-
 async fn connect(args: &Args, recorder: &Rc<RefCell<Recorder>>) -> Result<Vec<Session>> {
     let all: Vec<u32> = (0..args.clients).flat_map(|_| 0..args.shards).collect();
     let mut sessions = Vec::with_capacity(all.len());
@@ -180,12 +131,19 @@ async fn identify(
 ) -> Result<Readiness> {
     let expected = sessions.len();
     let started = Instant::now();
-    let became_ready = recorder.borrow().became_ready();
     for (number, session) in sessions.into_iter().enumerate() {
         let identify = session.identify(&args.token, args.shards);
         tokio::task::spawn_local(session.run(identify, number));
     }
-    let all_ready = async {
+    all_ready(recorder, expected).await?;
+    let (guilds, guild_bytes) = recorder.borrow().guilds();
+    Ok(Readiness { milliseconds: started.elapsed().as_secs_f64() * 1e3, guilds, guild_bytes })
+}
+
+/// Waits until so many connections have READY and every guild.
+pub(crate) async fn all_ready(recorder: &RefCell<Recorder>, expected: usize) -> Result<()> {
+    let became_ready = recorder.borrow().became_ready();
+    let all = async {
         loop {
             let ready = became_ready.notified();
             let (ready_now, closed) = recorder.borrow().progress();
@@ -198,7 +156,5 @@ async fn identify(
             ready.await;
         }
     };
-    timeout(SETUP, all_ready).await.with_context(|| recorder.borrow().missing(expected))??;
-    let (guilds, guild_bytes) = recorder.borrow().guilds();
-    Ok(Readiness { milliseconds: started.elapsed().as_secs_f64() * 1e3, guilds, guild_bytes })
+    timeout(SETUP, all).await.with_context(|| recorder.borrow().missing(expected))?
 }

@@ -55,13 +55,13 @@ impl<'a> Head<'a> {
 }
 
 /// When the message was sent, in microseconds since 1970: its nonce, as a number or a string of digits.
-pub(super) fn sent_at(payload: &[u8]) -> Option<u64> {
+pub(crate) fn sent_at(payload: &[u8]) -> Option<u64> {
     let rest = payload.get(NONCE.find(payload)? + NONCE.needle().len()..)?.trim_ascii_start();
     number(rest.strip_prefix(b"\"").unwrap_or(rest))
 }
 
 /// Guild and number of a generated message, from its content `sim <guild id> <n>`.
-pub(super) fn numbered(payload: &[u8]) -> Option<(u64, u64)> {
+pub(crate) fn numbered(payload: &[u8]) -> Option<(u64, u64)> {
     let rest = &payload[CONTENT.find(payload)? + CONTENT.needle().len()..];
     let guild = number(rest)?;
     let space = memchr::memchr(b' ', rest)?;

@@ -44,6 +44,11 @@ pub(crate) struct Counts {
     pub(crate) skipped: u64,
     /// Messages whose number had been passed already: out of order, or twice (with `--check`).
     pub(crate) repeated: u64,
+    /// The longest pause between two new messages of a shard, in microseconds: of all shards, and of the one in the
+    /// middle (consumers only).
+    pub(crate) longest_pause: u64,
+    /// The same.
+    pub(crate) median_pause: u64,
     /// Bytes on the wire of the sampled messages, and what zlib of level 1 makes of the same.
     pub(crate) sample: Option<(u64, u64)>,
     /// Connections that ended, since the start.
@@ -53,13 +58,15 @@ pub(crate) struct Counts {
 }
 
 /// The counters behind [`Counts`].
-pub(super) struct Recorder {
+pub(crate) struct Recorder {
     check: bool,
     sampling: bool,
     counts: Counts,
     latency: Histogram<u64>,
     /// Last number by connection and guild.
     last: HashMap<(usize, u64), u64>,
+    /// By shard: when its latest new message came, and its longest pause.
+    pauses: HashMap<u32, (u64, u64)>,
     sampled: Vec<Vec<u8>>,
     sampled_wire: u64,
     ready: usize,
@@ -69,13 +76,14 @@ pub(super) struct Recorder {
 }
 
 impl Recorder {
-    pub(super) fn new(check: bool, compression: Compression) -> Result<Self> {
+    pub(crate) fn new(check: bool, compression: Compression) -> Result<Self> {
         Ok(Self {
             check,
             sampling: compression != Compression::None,
             counts: Counts::default(),
             latency: Histogram::new_with_bounds(1, LONGEST, 3)?,
             last: HashMap::new(),
+            pauses: HashMap::new(),
             sampled: Vec::new(),
             sampled_wire: 0,
             ready: 0,
@@ -86,7 +94,7 @@ impl Recorder {
     }
 
     /// Counts one dispatch, received at `now` (microseconds since 1970) in a frame of `wire` bytes.
-    pub(super) fn dispatch(&mut self, wire: usize, sent: Option<u64>, now: u64) {
+    pub(crate) fn dispatch(&mut self, wire: usize, sent: Option<u64>, now: u64) {
         self.counts.events += 1;
         self.counts.wire_bytes += wire as u64;
         if let Some(sent) = sent {
@@ -104,15 +112,23 @@ impl Recorder {
         self.check
     }
 
-    /// Compares a message's number with the last one of its guild on the same connection.
-    pub(super) fn numbered(&mut self, connection: usize, guild: u64, number: u64) {
+    /// Compares a message's number with the last one of its guild on the same connection; whether it is new.
+    pub(crate) fn numbered(&mut self, connection: usize, guild: u64, number: u64) -> bool {
         let last = self.last.entry((connection, guild)).or_insert(number.saturating_sub(1));
         if number <= *last {
             self.counts.repeated += 1;
-            return;
+            return false;
         }
         self.counts.skipped += number - *last - 1;
         *last = number;
+        true
+    }
+
+    /// A new message of a shard came at `now`.
+    pub(crate) fn heard(&mut self, shard: u32, now: u64) {
+        let (last, longest) = self.pauses.entry(shard).or_insert((now, 0));
+        *longest = (*longest).max(now.saturating_sub(*last));
+        *last = now;
     }
 
     /// Keeps a payload of the sampled connection, until there are enough.
@@ -136,7 +152,7 @@ impl Recorder {
     }
 
     /// Counts a connection that ended.
-    pub(super) fn closed(&mut self, why: String) {
+    pub(crate) fn closed(&mut self, why: String) {
         self.counts.closed += 1;
         if self.counts.why.len() < DESCRIBED {
             self.counts.why.push(why);
@@ -150,7 +166,7 @@ impl Recorder {
     }
 
     /// Connections that are ready, and why the first that ended did.
-    pub(super) fn progress(&self) -> (usize, Option<String>) {
+    pub(crate) fn progress(&self) -> (usize, Option<String>) {
         (self.ready, self.counts.why.first().cloned())
     }
 
@@ -165,20 +181,25 @@ impl Recorder {
     }
 
     /// Forgets what was counted; closed connections and last numbers stay known.
-    pub(super) fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         let counts = std::mem::take(&mut self.counts);
         self.counts = Counts { closed: counts.closed, why: counts.why, ..Counts::default() };
         self.latency.reset();
+        self.pauses.values_mut().for_each(|(_, longest)| *longest = 0);
         self.sampled.clear();
         self.sampled_wire = 0;
     }
 
     /// What was counted since the last reset.
-    pub(super) fn counts(&mut self) -> Counts {
+    pub(crate) fn counts(&mut self) -> Counts {
         let quantile = |q| self.latency.value_at_quantile(q);
         let mut counts = self.counts.clone();
         (counts.p50, counts.p90, counts.p99) = (quantile(0.5), quantile(0.9), quantile(0.99));
         counts.max = self.latency.max();
+        let mut pauses: Vec<u64> = self.pauses.values().map(|(_, longest)| *longest).collect();
+        pauses.sort_unstable();
+        counts.longest_pause = pauses.last().copied().unwrap_or_default();
+        counts.median_pause = pauses.get(pauses.len() / 2).copied().unwrap_or_default();
         if !self.sampled.is_empty() {
             counts.sample = Some((self.sampled_wire, level_one(&self.sampled)));
         }
@@ -203,6 +224,20 @@ mod tests {
         recorder.numbered(1, 1, 7);
         let counts = recorder.counts();
         assert_eq!((counts.skipped, counts.repeated), (2, 2));
+    }
+
+    #[test]
+    fn the_longest_pause_of_each_shard_is_known_and_goes_on_over_a_reset() {
+        let mut recorder = recorder();
+        for (shard, now) in [(0, 100), (1, 100), (2, 100), (0, 150), (1, 300), (2, 120)] {
+            recorder.heard(shard, now);
+        }
+        let counts = recorder.counts();
+        assert_eq!((counts.longest_pause, counts.median_pause), (200, 50));
+        recorder.reset();
+        assert_eq!(recorder.counts().longest_pause, 0);
+        recorder.heard(2, 1000);
+        assert_eq!(recorder.counts().longest_pause, 880);
     }
 
     #[test]

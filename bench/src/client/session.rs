@@ -17,6 +17,7 @@ use tokio::{
     io::AsyncWriteExt,
     net::tcp::OwnedWriteHalf,
     sync::mpsc::{Receiver, Sender, channel},
+    task::JoinHandle,
     time::{MissedTickBehavior, interval},
 };
 
@@ -32,7 +33,7 @@ use super::{
 const ANSWERS: usize = 16;
 
 /// A connection that has had HELLO.
-pub(super) struct Session {
+pub(crate) struct Session {
     reader: Reader,
     writer: OwnedWriteHalf,
     inflater: Inflater,
@@ -43,7 +44,7 @@ pub(super) struct Session {
 
 impl Session {
     /// Connects and waits for HELLO.
-    pub(super) async fn connect(
+    pub(crate) async fn connect(
         address: SocketAddr,
         shard: u32,
         compression: Compression,
@@ -69,7 +70,7 @@ impl Session {
     }
 
     /// The IDENTIFY of this connection, for a bot with `shards` shards.
-    pub(super) fn identify(&self, token: &str, shards: u32) -> Vec<u8> {
+    pub(crate) fn identify(&self, token: &str, shards: u32) -> Vec<u8> {
         let identify = json!({ "op": 2, "d": {
             "token": token,
             "intents": ALL_INTENTS,
@@ -82,20 +83,44 @@ impl Session {
 
     /// Identifies, then reads until the connection ends; `number` tells connections of the process apart.
     pub(super) async fn run(self, identify: Vec<u8>, number: usize) {
-        let Self { mut reader, writer, mut inflater, interval, shard, recorder } = self;
+        let (shard, recorder) = (self.shard, Rc::clone(&self.recorder));
+        let mut opened = self.open(identify, number);
+        let Err(error) = read(&mut opened).await;
+        recorder.borrow_mut().closed(format!("shard {shard}: {error:#}"));
+    }
+
+    /// Identifies; what is read is up to the caller.
+    pub(crate) fn open(self, identify: Vec<u8>, number: usize) -> Opened {
+        let Self { reader, writer, inflater, interval, recorder, .. } = self;
         let (answers, waiting) = channel(ANSWERS);
         let sequence = Rc::new(Cell::new(None));
         let writing =
             tokio::task::spawn_local(write(writer, identify, waiting, interval, Rc::clone(&sequence)));
-        let mut events =
-            Events { number, recorder: Rc::clone(&recorder), sequence, answers, listed: None, guilds: 0 };
-        let Err(error) = read(&mut reader, &mut inflater, &mut events).await;
-        writing.abort();
-        recorder.borrow_mut().closed(format!("shard {shard}: {error:#}"));
+        let events = Events { number, recorder, sequence, answers, listed: None, guilds: 0, is_ready: false };
+        Opened { reader, inflater, events, _writing: Writing(writing) }
     }
 }
 
-async fn read(reader: &mut Reader, inflater: &mut Inflater, events: &mut Events) -> Result<Infallible> {
+/// A connection that identifies.
+pub(crate) struct Opened {
+    /// What comes in.
+    pub(crate) reader: Reader,
+    inflater: Inflater,
+    /// What is made of it.
+    pub(crate) events: Events,
+    _writing: Writing,
+}
+
+/// The writer's task, which ends with the handle.
+struct Writing(JoinHandle<std::io::Result<()>>);
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+async fn read(Opened { reader, inflater, events, .. }: &mut Opened) -> Result<Infallible> {
     let mut inflated = Vec::new();
     loop {
         // One clock reading for all that one read brought: that is when it was received.
@@ -142,12 +167,13 @@ fn beat(sequence: Option<u64>) -> Vec<u8> {
     text(json!({ "op": 1, "d": sequence }).to_string().as_bytes())
 }
 
-fn micros() -> u64 {
+/// Microseconds since 1970.
+pub(crate) fn micros() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64)
 }
 
 /// What one connection makes of its payloads.
-struct Events {
+pub(crate) struct Events {
     number: usize,
     recorder: Rc<RefCell<Recorder>>,
     /// The last sequence, for the heartbeat.
@@ -156,6 +182,8 @@ struct Events {
     /// Guilds that READY listed and that have not come yet; none before READY and after the last guild.
     listed: Option<usize>,
     guilds: usize,
+    /// READY and all its guilds have come.
+    is_ready: bool,
 }
 
 impl Events {
@@ -171,6 +199,17 @@ impl Events {
             9 => bail!("invalid session"),
             _ => Ok(()),
         }
+    }
+
+    /// The name of an event that came when all was ready, and that nobody counts; anything else is taken.
+    pub(crate) fn pass<'a>(&mut self, payload: &'a [u8], wire: usize, now: u64) -> Result<Option<&'a str>> {
+        let head = Head::of(payload).context("a payload that is not a gateway's")?;
+        if head.op != 0 || !self.is_ready {
+            self.take(payload, wire, now)?;
+            return Ok(None);
+        }
+        self.sequence.set(head.sequence.or(self.sequence.get()));
+        Ok(head.name)
     }
 
     fn dispatch(&mut self, name: &str, payload: &[u8], wire: usize, now: u64) -> Result<()> {
@@ -192,6 +231,7 @@ impl Events {
                 let listed = guilds_listed(payload).context("READY without guilds")?;
                 self.listed = (listed > 0).then_some(listed);
                 if listed == 0 {
+                    self.is_ready = true;
                     recorder.ready();
                 }
             }
@@ -200,6 +240,7 @@ impl Events {
                 self.guilds += 1;
                 if self.listed == Some(self.guilds) {
                     self.listed = None;
+                    self.is_ready = true;
                     recorder.ready();
                 }
             }
@@ -209,7 +250,8 @@ impl Events {
         Ok(())
     }
 
-    fn answer(&self, frame: Vec<u8>) -> Result<()> {
+    /// Has a frame sent.
+    pub(crate) fn answer(&self, frame: Vec<u8>) -> Result<()> {
         self.answers.try_send(frame).context("more pings and heartbeat requests than can be answered")
     }
 }
@@ -238,6 +280,18 @@ mod tests {
         let (mut events, recorder, _answers) = events();
         feed(&mut events, r#"{"t":"READY","s":1,"op":0,"d":{"guilds":[]}}"#).unwrap();
         assert_eq!(recorder.borrow().progress().0, 1);
+    }
+
+    #[test]
+    fn events_are_passed_on_once_all_is_ready() {
+        let (mut events, recorder, mut answers) = events();
+        let mut pass = |payload: &str| events.pass(payload.as_bytes(), 0, 0).unwrap().map(str::to_owned);
+        assert_eq!(pass(r#"{"t":"READY","s":1,"op":0,"d":{"guilds":[{"id":"1"}]}}"#), None);
+        assert_eq!(pass(r#"{"t":"GUILD_CREATE","s":2,"op":0,"d":{"id":"1"}}"#), None);
+        assert_eq!(pass(r#"{"t":"TYPING_START","s":3,"op":0,"d":{}}"#).as_deref(), Some("TYPING_START"));
+        assert_eq!(pass(r#"{"t":null,"s":null,"op":1,"d":null}"#), None);
+        assert_eq!(answers.try_recv().unwrap(), beat(Some(3)));
+        assert_eq!(recorder.borrow_mut().counts().events, 2);
     }
 
     #[test]
@@ -314,7 +368,15 @@ mod tests {
         let sequence = Rc::new(Cell::new(None));
         let shared = Rc::clone(&recorder);
         (
-            Events { number: 0, recorder: shared, sequence, answers, listed: None, guilds: 0 },
+            Events {
+                number: 0,
+                recorder: shared,
+                sequence,
+                answers,
+                listed: None,
+                guilds: 0,
+                is_ready: false,
+            },
             recorder,
             waiting,
         )

@@ -27,7 +27,7 @@ const MASK: [u8; 4] = [0x5a, 0xa5, 0x3c, 0xc3];
 
 /// What the server sent.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Message<'a> {
+pub(crate) enum Message<'a> {
     /// A text or binary message, and the bytes of its frames on the wire.
     Data { payload: &'a [u8], wire: usize },
     /// A ping, to be answered with the same bytes.
@@ -37,7 +37,7 @@ pub(super) enum Message<'a> {
 }
 
 /// The receiving half of a connection.
-pub(super) struct Reader {
+pub(crate) struct Reader {
     stream: OwnedReadHalf,
     bytes: Unread,
 }
@@ -63,7 +63,7 @@ impl Reader {
     }
 
     /// Waits for more bytes.
-    pub(super) async fn fill(&mut self) -> Result<()> {
+    pub(crate) async fn fill(&mut self) -> Result<()> {
         let room = self.bytes.room()?;
         let read = self.stream.read(room).await?;
         if read == 0 {
@@ -74,7 +74,7 @@ impl Reader {
     }
 
     /// The next message among the bytes at hand.
-    pub(super) fn next(&mut self) -> Result<Option<Message<'_>>> {
+    pub(crate) fn next(&mut self) -> Result<Option<Message<'_>>> {
         self.bytes.message()
     }
 }
@@ -205,7 +205,7 @@ pub(super) fn text(payload: &[u8]) -> Vec<u8> {
 }
 
 /// A whole pong frame, masked.
-pub(super) fn pong(payload: &[u8]) -> Vec<u8> {
+pub(crate) fn pong(payload: &[u8]) -> Vec<u8> {
     frame(0xa, payload)
 }
 

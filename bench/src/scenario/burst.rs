@@ -12,9 +12,11 @@ use clap::Parser;
 use serde_json::json;
 
 use crate::{
-    client::{Client, Compression, Counts},
+    client::{Compression, Counts},
+    peer::Peer,
     report::{Column, Results, Sample},
-    stack::{Path, Plan, SHARDS, Setup, Stack, World, rest},
+    simulator::World,
+    stack::{Path, Plan, SHARDS, Setup, Stack, rest},
 };
 
 const COLUMNS: &[Column] = &[
@@ -66,15 +68,17 @@ pub(crate) fn run(setup: &Setup, args: &Args) -> Result<()> {
 
 fn measure(setup: &Setup, path: Path, events: u32, bytes: u32) -> Result<Sample> {
     let compression = Compression::None;
-    let stack =
-        Stack::start(setup, Plan { path, world: World::SMALL, compression, max_concurrency: SHARDS })?;
+    let stack = Stack::start(
+        setup,
+        Plan { path, world: World::small(SHARDS), compression, max_concurrency: SHARDS },
+    )?;
     let mut client = stack.client(1, true)?;
     client.identify()?;
-    rest(stack.simulator())?;
+    rest(stack.simulator().process())?;
     client.reset()?;
     let expected = u64::from(events) * u64::from(SHARDS);
     let before = stack.middle().map(|middle| middle.cpu()).transpose()?;
-    stack.traffic(&json!({ "kind": "messages", "rate": 0, "burst": events, "bytes": bytes }))?;
+    stack.simulator().traffic(&json!({ "kind": "messages", "rate": 0, "burst": events, "bytes": bytes }))?;
     let counts = drain(&mut client, expected)?;
     if let Some(middle) = stack.middle() {
         // What is written behind the events belongs to their price.
@@ -100,7 +104,7 @@ fn measure(setup: &Setup, path: Path, events: u32, bytes: u32) -> Result<Sample>
 }
 
 /// Waits until all `expected` events have come, or none comes any more.
-fn drain(client: &mut Client, expected: u64) -> Result<Counts> {
+fn drain(client: &mut Peer, expected: u64) -> Result<Counts> {
     let started = Instant::now();
     let (mut seen, mut last) = (0, Instant::now());
     loop {

@@ -8,11 +8,18 @@ use clap::Parser;
 use super::{KIB, MIB};
 use crate::{
     client::Compression,
+    procfs::Memory,
     report::{Column, Results, Sample},
-    stack::{Path, Plan, SHARDS, Setup, Stack, World, rest},
+    simulator::World,
+    stack::{Path, Plan, SHARDS, Setup, Stack, rest},
 };
 
-const COLUMNS: &[Column] = &[("resident_mib", "RSS MiB", 1), ("kib_per_connection", "KiB/connection", 1)];
+const COLUMNS: &[Column] = &[
+    ("resident_mib", "RSS MiB", 1),
+    ("anonymous_mib", "anonymous MiB", 1),
+    ("kib_per_connection", "KiB/connection", 1),
+    ("anonymous_kib", "anonymous KiB/connection", 1),
+];
 /// One guild per shard: the service is idle, not empty.
 const WORLD: World = World { guilds: SHARDS, channels: 5, roles: 5, members: 10, presences: 0, emojis: 0 };
 
@@ -34,14 +41,19 @@ pub(crate) fn run(setup: &Setup, args: &Args) -> Result<()> {
         let stack = Stack::start(setup, Plan { path, world: WORLD, compression, max_concurrency: SHARDS })?;
         let holdfast = stack.service()?;
         rest(holdfast)?;
-        let idle = holdfast.memory()?.resident;
-        results.add("service", path.name(), Sample::from([("resident_mib", idle as f64 / MIB)]));
+        let idle = holdfast.memory()?;
+        let of_service = |memory: &Memory| {
+            [("resident_mib", memory.resident as f64 / MIB), ("anonymous_mib", memory.anonymous as f64 / MIB)]
+        };
+        results.add("service", path.name(), Sample::from(of_service(&idle)));
 
         let mut add = |case: &str| -> Result<()> {
-            let resident = holdfast.memory()?.resident;
-            let each = resident.saturating_sub(idle) as f64 / KIB / connections;
-            let figures = [("resident_mib", resident as f64 / MIB), ("kib_per_connection", each)];
-            results.add(&format!("{connections} {case}"), path.name(), Sample::from(figures));
+            let memory = holdfast.memory()?;
+            let each = |now: u64, before: u64| now.saturating_sub(before) as f64 / KIB / connections;
+            let mut figures = Sample::from(of_service(&memory));
+            figures.insert("kib_per_connection", each(memory.resident, idle.resident));
+            figures.insert("anonymous_kib", each(memory.anonymous, idle.anonymous));
+            results.add(&format!("{connections} {case}"), path.name(), figures);
             Ok(())
         };
         let mut client = stack.client(args.clients, false)?;

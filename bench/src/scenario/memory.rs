@@ -16,7 +16,8 @@ use crate::{
     client::Compression,
     process::Process,
     report::{Column, Results, Sample},
-    stack::{Path, Plan, SHARDS, Setup, Stack, World, rest},
+    simulator::World,
+    stack::{Path, Plan, SHARDS, Setup, Stack, rest},
 };
 
 const COLUMNS: &[Column] = &[
@@ -53,13 +54,13 @@ pub(crate) fn run(setup: &Setup, args: &Args) -> Result<()> {
         let stack =
             Stack::start(setup, Plan { path, world: args.world, compression, max_concurrency: SHARDS })?;
         let holdfast = stack.service()?;
-        rest(stack.simulator())?;
+        rest(stack.simulator().process())?;
         settle(holdfast)?;
         results.add("loaded", path.name(), sample(holdfast, args.world.guilds)?);
 
         let seconds = f64::from(args.changes) * f64::from(args.world.guilds) / f64::from(args.rate);
         let rate = f64::from(args.rate) / f64::from(SHARDS);
-        stack.traffic(&json!({ "kind": "mixed", "rate": rate, "seconds": seconds }))?;
+        stack.simulator().traffic(&json!({ "kind": "mixed", "rate": rate, "seconds": seconds }))?;
         finish(&stack, Duration::from_secs_f64(seconds) + LATE)?;
         settle(holdfast)?;
         let case = format!("after {} changes each", args.changes);
@@ -90,7 +91,7 @@ fn sample(process: &Process, guilds: u32) -> Result<Sample> {
 
 fn finish(stack: &Stack, longest: Duration) -> Result<()> {
     let deadline = Instant::now() + longest;
-    while stack.traffic_runs()? {
+    while stack.simulator().traffic_runs()? {
         if Instant::now() > deadline {
             bail!("the traffic does not end");
         }

@@ -2,12 +2,14 @@
 //! The scenarios, one per module: each starts its stacks, measures, and shows its results.
 //! In: the setup and the scenario's own flags. Out: a table, and a JSON file.
 
+pub(crate) mod amqp;
 pub(crate) mod burst;
 pub(crate) mod fanout;
 pub(crate) mod idle;
 pub(crate) mod latency;
 pub(crate) mod memory;
 pub(crate) mod ready;
+pub(crate) mod replicas;
 pub(crate) mod start;
 mod steady;
 

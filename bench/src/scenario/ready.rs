@@ -12,10 +12,12 @@ use clap::Parser;
 
 use super::MIB;
 use crate::{
-    client::{Client, Compression},
+    client::Compression,
+    peer::Peer,
     procfs::reset_peak,
     report::{Column, Results, Sample},
-    stack::{Path, Plan, SHARDS, Setup, Stack, World, rest},
+    simulator::World,
+    stack::{Path, Plan, SHARDS, Setup, Stack, rest},
 };
 
 const COLUMNS: &[Column] = &[
@@ -68,7 +70,7 @@ pub(crate) fn run(setup: &Setup, args: &Args) -> Result<()> {
     results.show(COLUMNS, &setup.out)
 }
 
-fn identify(client: &mut Client) -> Result<Sample> {
+fn identify(client: &mut Peer) -> Result<Sample> {
     let ready = client.identify()?;
     Ok(Sample::from([
         ("milliseconds", ready.milliseconds),

@@ -8,7 +8,8 @@ use clap::Parser;
 use crate::{
     client::Compression,
     report::{Column, Results, Sample},
-    stack::{Path, Plan, SHARDS, Setup, Stack, World},
+    simulator::World,
+    stack::{Path, Plan, SHARDS, Setup, Stack},
 };
 
 const COLUMNS: &[Column] =
@@ -32,8 +33,10 @@ pub(crate) fn run(setup: &Setup, args: &Args) -> Result<()> {
         for &max_concurrency in &args.max_concurrency {
             let case = format!("{SHARDS} shards, {max_concurrency} at once");
             eprintln!("run {} of {}: {case}", run + 1, setup.runs);
-            let stack =
-                Stack::start(setup, Plan { path, world: World::SMALL, compression, max_concurrency })?;
+            let stack = Stack::start(
+                setup,
+                Plan { path, world: World::small(SHARDS), compression, max_concurrency },
+            )?;
             let milliseconds = stack.ready_after.as_secs_f64() * 1e3;
             let allowed = f64::from((SHARDS.div_ceil(max_concurrency.max(1)) - 1) * WINDOW_MS);
             results.add(

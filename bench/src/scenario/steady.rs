@@ -14,7 +14,8 @@ use crate::{
     client::Compression,
     procfs::Cpu,
     report::Sample,
-    stack::{Path, Plan, SHARDS, Setup, Stack, World, rest},
+    simulator::World,
+    stack::{Path, Plan, SHARDS, Setup, Stack, rest},
 };
 
 /// Traffic runs this long before the window opens.
@@ -40,12 +41,14 @@ pub(crate) struct Load {
 /// Opens one window.
 pub(crate) fn measure(setup: &Setup, load: Load) -> Result<Sample> {
     let Load { path, compression, .. } = load;
-    let stack =
-        Stack::start(setup, Plan { path, world: World::SMALL, compression, max_concurrency: SHARDS })?;
+    let stack = Stack::start(
+        setup,
+        Plan { path, world: World::small(SHARDS), compression, max_concurrency: SHARDS },
+    )?;
     let mut client = stack.client(load.clients, false)?;
     client.identify()?;
-    rest(stack.simulator())?;
-    stack.traffic(&json!({
+    rest(stack.simulator().process())?;
+    stack.simulator().traffic(&json!({
         "kind": "messages",
         "rate": f64::from(load.rate) / f64::from(SHARDS),
         "seconds": WARM.as_secs_f64() + setup.seconds + SPARE,
