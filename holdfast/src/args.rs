@@ -14,6 +14,7 @@ Examples:
   holdfast doctor                         what is wrong, and how to mend it
   holdfast config                         what is in effect, and where it comes from
   holdfast tail --event MESSAGE_CREATE    messages as they pass
+  holdfast reshard --shards 8             eight shards from now on, while the bot runs
 
 Then point the bot's library at ws://localhost:7878 instead of Discord's gateway.
 
@@ -39,6 +40,8 @@ pub(crate) enum Command {
     Config,
     /// Check token, gateway, intents, identify budget, ports, folders and limits, and say how to mend each
     Doctor,
+    /// Give the running bot another number of shards, without a lost event
+    Reshard(Reshard),
     /// Show events as they pass, from the broker or the WebSocket front, one line each
     Tail(Tail),
 }
@@ -59,6 +62,20 @@ pub(crate) struct Up {
     /// Messages a second in the simulated world, over all its guilds
     #[arg(long, value_name = "NUMBER", default_value_t = 5, requires = "simulate")]
     pub(crate) messages: u32,
+}
+
+/// What `reshard` asks the running service for.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Reshard {
+    /// Shards that the bot is to have
+    #[arg(long, value_name = "NUMBER", required_unless_present = "abandon", conflicts_with = "abandon")]
+    pub(crate) shards: Option<u32>,
+    /// Keep the shards as they are, while the new ones still gather
+    #[arg(long)]
+    pub(crate) abandon: bool,
+    /// Address of the service's admin listener; without it admin.listen
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) admin: Option<std::net::SocketAddr>,
 }
 
 /// What `tail` shows: of a flag given several times, or with commas, any value; of different flags, all.

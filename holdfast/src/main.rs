@@ -4,6 +4,7 @@
 mod args;
 mod config;
 mod doctor;
+mod reshard;
 mod services;
 mod simulate;
 mod tail;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
             Command::Ws(flags) => Ok(WS.start(settings, flags).await?),
             Command::Config => config::run(settings),
             Command::Doctor => doctor::run(settings).await,
+            Command::Reshard(options) => reshard::run(settings, options).await,
             Command::Tail(options) => tail::run(settings, options).await,
         }
     })

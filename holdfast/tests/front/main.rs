@@ -14,6 +14,7 @@ mod heartbeats;
 mod intents;
 mod members;
 mod process;
+mod reshard;
 mod restarts;
 mod shard_counts;
 mod slow;

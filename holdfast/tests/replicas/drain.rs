@@ -17,19 +17,27 @@ async fn a_hundred_shards_are_handed_over_within_seconds() {
     assert!(first.shards_here().await.len() > 90);
     fleet.discord.traffic(Traffic::messages(5.0));
     fleet.worker.until_more(2_000).await;
-    fleet.worker.account().longest_silence();
+    fleet.worker.account().delays();
     let begun = Instant::now();
     let rest = [&second];
     let (status, ()) = tokio::join!(first.terminate(), fleet.settled(&rest));
     let all = begun.elapsed();
     assert_eq!(status.code(), Some(0), "{}", first.output());
     fleet.worker.until_more(1_000).await;
-    let silence = fleet.worker.account().longest_silence();
-    println!("all live elsewhere after {all:?}; the longest pause in a shard's events: {silence:?}");
-    // On a busy machine, unoptimised: the benchmark has the real figures.
-    assert!(all < Duration::from_secs(30), "{all:?}");
-    assert!(silence < Duration::from_secs(20), "{silence:?}");
+    // Before: whatever is late is among it.
     fleet.assert_whole().await;
+    let delays = fleet.worker.account().delays();
+    let mut pauses: Vec<Duration> = delays.iter().map(|delays| delays.to_owner).collect();
+    pauses.sort_unstable();
+    let (median, longest) = (pauses[pauses.len() / 2], pauses[pauses.len() - 1]);
+    let to_consumer = delays.iter().map(|delays| delays.to_consumer).max().unwrap_or_default();
+    println!(
+        "all live elsewhere after {all:?}; an event waited for its new owner for {median:?} (median of the shards' \
+         longest), {longest:?} at most; for the consumer {to_consumer:?}"
+    );
+    // On a busy machine, unoptimised: the optimised build stays below a second.
+    assert!(all < Duration::from_secs(30), "{all:?}");
+    assert!(longest < Duration::from_secs(10), "{longest:?}");
     fleet.assert_no_session_lost();
     fleet.end().await;
 }

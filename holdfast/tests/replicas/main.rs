@@ -10,5 +10,7 @@ mod frozen;
 mod killed;
 mod outage;
 mod refusals;
+mod reshard;
 mod scaling;
+mod sessions;
 mod support;

@@ -75,7 +75,7 @@ async fn settings_that_do_not_go_with_shared_shards_are_refused() {
     let setup = Setup { ws: &settings, cache: "", state: Some(""), ..Setup::default() };
     let (code, said) = setup.refused(fleet.discord.api_url()).await;
     assert_eq!(code, Some(2), "{said}");
-    assert!(said.contains("ws.state_dir") && said.contains("pass through it"), "{said}");
+    assert!(said.contains("ws.state_dir") && said.contains("the replica's name are kept in it"), "{said}");
     fleet.end().await;
 }
 

@@ -14,12 +14,7 @@ pub(crate) struct Ledger {
 impl Ledger {
     /// Notes a dispatch; others than the simulator's numbered messages don't count.
     pub(crate) fn note(&mut self, payload: &Value) {
-        if payload["t"] != "MESSAGE_CREATE" {
-            return;
-        }
-        let content = payload["d"]["content"].as_str().unwrap_or_default();
-        let mut words = content.split(' ').skip_while(|word| *word != "sim").skip(1);
-        if let (Some(guild), Some(Ok(number))) = (words.next(), words.next().map(str::parse)) {
+        if let Some((guild, number)) = numbered(payload) {
             self.got.entry(guild.to_owned()).or_default().push(number);
         }
     }
@@ -94,4 +89,14 @@ impl Ledger {
             self.got.entry(guild.clone()).or_default().extend(got);
         }
     }
+}
+
+/// The guild and the number of one of the simulator's messages.
+pub(crate) fn numbered(payload: &Value) -> Option<(&str, u64)> {
+    if payload["t"] != "MESSAGE_CREATE" {
+        return None;
+    }
+    let content = payload["d"]["content"].as_str().unwrap_or_default();
+    let mut words = content.split(' ').skip_while(|word| *word != "sim").skip(1);
+    Some((words.next()?, words.next()?.parse().ok()?))
 }

@@ -117,7 +117,7 @@ impl Holdfast {
 
     /// Changes the settings file: takes effect with the next start.
     pub(crate) fn change_settings(&self, from: &str, to: &str) {
-        let file = self.folder.path().join("holdfast.toml");
+        let file = self.settings();
         let settings = std::fs::read_to_string(&file).expect("the settings are there");
         assert!(settings.contains(from), "the settings have {from:?}");
         std::fs::write(&file, settings.replace(from, to)).expect("the settings are written");
@@ -147,6 +147,11 @@ impl Holdfast {
         self.folder.path().join("state")
     }
 
+    /// The settings file.
+    pub(crate) fn settings(&self) -> PathBuf {
+        self.folder.path().join("holdfast.toml")
+    }
+
     /// What the process has said.
     pub(crate) fn output(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("output")).unwrap_or_default()
@@ -159,10 +164,15 @@ impl Holdfast {
 
     /// The status of a page of the admin listener, and the page.
     pub(crate) async fn answer(&self, path: &str) -> (u16, String) {
+        self.request(&format!("GET {path} HTTP/1.1")).await
+    }
+
+    /// What the admin listener answers to a request that begins so.
+    pub(crate) async fn request(&self, head: &str) -> (u16, String) {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let address = self.admin.trim_start_matches("http://");
         let mut tcp = tokio::net::TcpStream::connect(address).await.expect("the admin listener answers");
-        let request = format!("GET {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n");
+        let request = format!("{head}\r\nhost: admin\r\nconnection: close\r\n\r\n");
         tcp.write_all(request.as_bytes()).await.expect("the request is sent");
         let mut answer = String::new();
         tcp.read_to_string(&mut answer).await.expect("the answer is text");

@@ -26,7 +26,8 @@ pub(crate) struct Fleet {
     pub(crate) cluster: String,
     /// Further lines of `[ws]`.
     pub(crate) ws: &'static str,
-    shards: u32,
+    /// How many the bot has.
+    pub(crate) shards: u32,
 }
 
 impl Fleet {
@@ -59,13 +60,26 @@ impl Fleet {
         Holdfast::start_with(&self.discord, &Setup { ws: &ws, cache: "", ..Setup::default() }).await
     }
 
+    /// A process that has all shards, and shares with nobody.
+    pub(crate) async fn alone(&self) -> Holdfast {
+        self.alone_at(None).await
+    }
+
+    /// The same with a folder of its state.
+    pub(crate) async fn alone_at(&self, state: Option<&str>) -> Holdfast {
+        let setup = Setup { ws: &self.unshared(), cache: "", state, ..Setup::default() };
+        Holdfast::start_with(&self.discord, &setup).await
+    }
+
     /// The settings' lines from `[ws]` on.
     pub(crate) fn settings(&self, cluster: &str) -> String {
-        let (ws, prefix, shared) = (self.ws, &self.prefix.name, &self.cluster);
-        format!(
-            "{ws}\n[broker]\nurl = \"{RABBITMQ}\"\nprefix = \"{prefix}\"\n\
-             [cluster]\nprefix = \"{prefix}\"\n{shared}\n{cluster}\n"
-        )
+        let (prefix, shared) = (&self.prefix.name, &self.cluster);
+        format!("{}[cluster]\nprefix = \"{prefix}\"\n{shared}\n{cluster}\n", self.unshared())
+    }
+
+    fn unshared(&self) -> String {
+        let (ws, prefix) = (self.ws, &self.prefix.name);
+        format!("{ws}\n[broker]\nurl = \"{RABBITMQ}\"\nprefix = \"{prefix}\"\n")
     }
 
     /// Waits until each shard is live at exactly one of these replicas, and all of them are ready.
@@ -95,7 +109,12 @@ impl Fleet {
         assert!(account.ledger.count() > 0, "there was traffic");
         account.ledger.assert_each_once(&sent, &BTreeMap::new());
         assert_eq!(account.wrong, [""; 0]);
-        println!("{} messages, {} repetitions", account.ledger.count(), account.repeated);
+        println!(
+            "{} messages, {} repetitions, {} doubled over two counts",
+            account.ledger.count(),
+            account.repeated,
+            account.doubled
+        );
     }
 
     /// No session was lost, since the bot's start: not by us, and not by closing with 1000 or 1001.

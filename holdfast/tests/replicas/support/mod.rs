@@ -16,6 +16,7 @@ mod ledger;
 #[expect(dead_code, reason = "the tests of the front need more of it")]
 mod process;
 
+pub(crate) use account::now;
 pub(crate) use client::{Client, Ended};
 pub(crate) use fleet::{Fleet, TIMES};
 pub(crate) use ledger::Ledger;
