@@ -240,7 +240,7 @@ async fn begin(
     let desk = Desk::open(&service.pages, total, &starter.config.discord.token);
     let Some(member) = member else {
         let whole = range.len() == total as usize;
-        let running = Alone::start(&starter, store, range.map(|shard| ShardId::new(shard, total)), false)?;
+        let running = Alone::start(&starter, store, range.map(|shard| ShardId::new(shard, total)), None)?;
         let (store, within) = (store.clone(), starter.config.drain_timeout / 4);
         let alone = Alone { starter, store, running, desk, whole, within, stop: stop.clone() };
         let task = service.tasks.spawn("shards", alone.run());

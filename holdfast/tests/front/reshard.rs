@@ -53,7 +53,7 @@ async fn clients_of_any_count_go_on_under_traffic() {
 async fn who_comes_back_after_a_reshard_resumes_from_before_it() {
     let discord = with_room(4, 8).await;
     // Small blocks: much of what is missed comes from disk.
-    let holdfast = Holdfast::start(&discord, &format!("{OVERLAP}[ws.log]\nmemory = \"1 MiB\"")).await;
+    let holdfast = Holdfast::start(&discord, &format!("{OVERLAP}[ws.log]\nmemory = \"4 MiB\"")).await;
     holdfast.live().await;
     let mut clients = Vec::new();
     for shard in [[0, 1], [1, 4], [5, 8], [2, 3]] {
@@ -150,6 +150,39 @@ async fn commands_go_to_the_new_shards() {
     let guild = discord.guilds(5, 8)[0].to_string();
     client.send(&json!({ "op": 43, "d": { "guild_id": guild, "fields": ["status"] } })).await;
     assert_eq!(client.until("CHANNEL_INFO").await["d"]["guild_id"], guild);
+}
+
+/// Voice ends with the session that began it.
+#[tokio::test(flavor = "multi_thread")]
+async fn presence_and_voice_are_asked_for_by_the_new_shards() {
+    let discord = with_room(4, 8).await;
+    let holdfast = Holdfast::start(&discord, OVERLAP).await;
+    holdfast.live().await;
+    let (mut client, _) = Client::identified(&holdfast.url, [1, 4]).await;
+    let guild = discord.guilds(5, 8)[0];
+    let channels = discord.guild(guild).expect("a guild")["channels"].clone();
+    let channel = channels.as_array().and_then(|all| all.iter().find(|c| c["type"] == 2)).expect("voice");
+    let wanted = json!({
+        "guild_id": guild.to_string(), "channel_id": channel["id"], "self_mute": false, "self_deaf": true,
+    });
+    client.send(&json!({ "op": 4, "d": wanted })).await;
+    client.until("VOICE_SERVER_UPDATE").await;
+    let presence = json!({ "since": null, "activities": [], "status": "idle", "afk": false });
+    client.send(&json!({ "op": 3, "d": presence })).await;
+    discord.wait_for_records(3, 1).await.expect("the presence");
+    tokio::join!(reshard(&holdfast, 8), farewell(&mut client));
+    let voice = discord.wait_for_records(4, 2).await.expect("the new shard's");
+    assert_eq!((voice[1].shard, &voice[1].d["channel_id"]), (Some([5, 8]), &channel["id"]));
+    let mut presences = discord.wait_for_records(3, 1 + 8).await.expect("the new shards'").split_off(1);
+    presences.sort_unstable_by_key(|record| record.shard);
+    let shards: Vec<_> = presences.iter().map(|record| record.shard.expect("identified")).collect();
+    assert_eq!(shards, (0..8).map(|shard| [shard, 8]).collect::<Vec<_>>());
+    assert!(presences.iter().all(|record| record.d["status"] == "idle"));
+    assert_eq!(client.resume(&holdfast.url).await["t"], "RESUMED");
+    if client.seen.get("VOICE_SERVER_UPDATE") == Some(&1) {
+        client.until("VOICE_SERVER_UPDATE").await;
+    }
+    assert_eq!(discord.violations().len(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -121,7 +121,10 @@ impl Shared {
     }
 
     pub(crate) fn remaining(&self) -> u32 {
-        self.lock().remaining.saturating_sub(self.inner.valkey.inner.settings.identify_reserve)
+        let known = self.lock();
+        // What Discord has said since is on its way to the store.
+        let remaining = if known.told { known.remaining } else { known.limit.remaining };
+        remaining.saturating_sub(self.inner.valkey.inner.settings.identify_reserve)
     }
 
     pub(crate) fn limit(&self) -> SessionStartLimit {

@@ -112,10 +112,10 @@ impl Publishing {
             if !self.store.is_lost() {
                 let _ = timeout(CONFIRM_WITHIN, self.finish()).await;
             }
+            self.note();
+            self.store_cursor();
         }
-        self.note();
         self.source.hub.readers.leave(&reader);
-        self.store_cursor();
     }
 
     /// Waits until messages may be published. False: the service stops.

@@ -16,11 +16,11 @@ use tracing::{info, warn};
 use super::{
     Records, Running, Starter, count,
     reshard::{
-        Ask, Desk, Phase, Progress, RECOMMENDED_EVERY, Refused, admit, carry_over, is_warm, open,
-        recommended, remove, seen_by,
+        Ask, Desk, Phase, Progress, RECOMMENDED_EVERY, Refused, above, admit, carry_over, is_warm,
+        may_be_cut, open, recommended, remove, seen_by,
     },
 };
-use crate::{shard::Hub, start::WsError};
+use crate::{log::Position, shard::Hub, start::WsError};
 
 /// Shards that gather are looked at this often.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -47,9 +47,9 @@ impl Alone {
         starter: &Starter,
         store: &Store,
         shards: impl Iterator<Item = ShardId>,
-        gather: bool,
+        gathers: Option<Position>,
     ) -> Result<Vec<Running>, WsError> {
-        let start = |id: ShardId| starter.start(id, Records::local(store.shard(id.shard, id.total)), gather);
+        let start = |id: ShardId| starter.start(id, Records::local(store.shard(id.shard, id.total)), gathers);
         shards.map(start).collect()
     }
 
@@ -66,7 +66,10 @@ impl Alone {
                 _ = looks.tick(), if automatic => {
                     if let Some(to) = recommended(&self.starter.gateway, &self.starter.hubs).await {
                         info!(to, "Discord recommends more shards");
-                        self.reshard(to).await;
+                        match admit(&self.starter.gateway, &self.starter.hubs, to).await {
+                            Ok(()) => self.reshard(to).await,
+                            Err(refused) => warn!(%refused, to, "the bot can't be resharded"),
+                        }
                     }
                 }
             }
@@ -119,7 +122,8 @@ impl Alone {
         self.starter.hubs.expect(to);
         self.forget(to).await;
         let (starter, store) = (Arc::clone(&self.starter), self.store.clone());
-        let starting = move || Self::start(&starter, &store, ShardId::all(to), true);
+        let above = above(self.running.iter().map(|running| running.hub.core().log.last()));
+        let starting = move || Self::start(&starter, &store, ShardId::all(to), Some(above));
         let next = match tokio::task::spawn_blocking(starting).await {
             Ok(Ok(next)) => next,
             Ok(Err(error)) => return Err(error.to_string()),
@@ -150,8 +154,7 @@ impl Alone {
                 _ = looks.tick() => {
                     let warm = next.iter().filter(|running| is_warm(&running.hub)).count();
                     self.show(to, Phase::Warming, warm);
-                    // The old ones, too: what one of them gets only when it has resumed is not to be left out.
-                    if warm == next.len() && self.running.iter().all(|running| running.hub.is_live()) {
+                    if warm == next.len() && self.running.iter().all(|running| may_be_cut(&running.hub)) {
                         return Ok(());
                     }
                 }
@@ -161,6 +164,7 @@ impl Alone {
 
     /// The new shards take over.
     async fn cut_over(&mut self, next: Vec<Running>, to: u32) {
+        let from = self.starter.hubs.total();
         self.show(to, Phase::Cutting, next.len());
         next.iter().for_each(|running| running.hub.core().seal());
         let old = std::mem::replace(&mut self.running, next);
@@ -175,13 +179,13 @@ impl Alone {
                 }
             }
         }
-        let hubs = |running: &[Running]| running.iter().map(|it| Arc::clone(&it.hub)).collect::<Vec<_>>();
-        carry_over(&hubs(&old), &hubs(&self.running));
+        let wishes: Vec<_> = old.iter().map(|running| running.hub.core().wishes()).collect();
+        self.running.iter().for_each(|running| carry_over(&wishes, &running.hub));
         let opening = self.running.iter().zip(seen);
         join_all(opening.map(|(running, seen)| self.open(&running.hub, seen))).await;
-        self.starter.hubs.opened();
         count::save(&self.starter.config.state_dir, to);
-        self.retire(old);
+        self.starter.hubs.opened();
+        self.retire(old, from);
     }
 
     async fn open(&self, hub: &Arc<Hub>, seen: Vec<Seen>) {
@@ -193,12 +197,16 @@ impl Alone {
     }
 
     /// The old shards' logs are kept for clients that haven't read them, and their files no longer.
-    fn retire(&self, old: Vec<Running>) {
+    fn retire(&self, old: Vec<Running>, from: u32) {
         let (starter, stop) = (Arc::clone(&self.starter), self.stop.clone());
         let after = starter.config.session_expiry;
         let forget = async move {
             if stop.run_until_cancelled(tokio::time::sleep(after)).await.is_some() {
-                starter.hubs.forget_retired();
+                starter.hubs.forget_retired(from);
+            }
+            // The bot may have come back to that count.
+            if starter.hubs.uses(from) {
+                return;
             }
             let dirs: Vec<_> = old.iter().filter_map(|running| running.records.local.dir()).collect();
             drop(old);

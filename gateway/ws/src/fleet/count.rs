@@ -14,7 +14,9 @@ pub(crate) fn save(state_dir: &Path, total: u32) {
     if state_dir.as_os_str().is_empty() {
         return;
     }
-    if let Err(error) = std::fs::write(state_dir.join(COUNT), format!("{total}\n")) {
+    let (file, unfinished) = (state_dir.join(COUNT), state_dir.join("shard-count.new"));
+    let written = std::fs::write(&unfinished, format!("{total}\n"));
+    if let Err(error) = written.and_then(|()| std::fs::rename(unfinished, file)) {
         warn!(%error, total, "the new count of shards can't be stored: set ws.shards.total before the next start");
     }
 }

@@ -102,9 +102,15 @@ impl Hubs {
         let _ = self.opening.subscribe().wait_for(|opening| !opening).await;
     }
 
-    /// Nobody comes any more for what the retired shards have.
-    pub(crate) fn forget_retired(&self) {
-        self.change().retired = None;
+    /// Nobody comes any more for what the retired shards of a count have.
+    pub(crate) fn forget_retired(&self, total: u32) {
+        self.change().retired.take_if(|retired| retired.total == total);
+    }
+
+    /// Whether there are shards of a count, or are to be.
+    pub(crate) fn uses(&self, total: u32) -> bool {
+        let held = self.held();
+        held.current.total == total || held.next.as_ref().is_some_and(|next| next.total == total)
     }
 
     /// The shard runs here from now on.

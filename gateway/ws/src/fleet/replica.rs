@@ -199,6 +199,7 @@ impl Replica {
         let shard = lease.shard;
         info!(shard = shard.shard, total = shard.total, generation = lease.generation, "taking the shard");
         self.metrics.takeovers.inc();
+        self.taken(shard);
         self.slots.insert(shard, Slot { lease, state: State::Starting, lost: false });
         let takeover = Takeover {
             cluster: self.member.cluster.clone(),
@@ -207,7 +208,7 @@ impl Replica {
             tenure: Arc::clone(&self.tenure),
             handovers: Arc::clone(&self.handovers),
             lease,
-            gathers: self.gathers(shard),
+            gathers_beside: self.gathers(shard).then_some(self.member.standing.total),
         };
         let stop = self.stop.clone();
         self.jobs.spawn(async move { Done::Started(shard, take_over(takeover, stop).await) });
@@ -238,9 +239,12 @@ impl Replica {
     fn done(&mut self, done: Result<Done, tokio::task::JoinError>) {
         match done {
             Ok(Done::Started(shard, Ok(running))) => {
+                let running = Arc::new(running);
+                self.started(shard, &running);
+                let ours = self.totals().contains(&shard.total) && !self.stop.is_cancelled();
                 if let Some(slot) = self.slots.get_mut(&shard) {
-                    slot.state = State::Running(Arc::new(running));
-                    if slot.lost || self.stop.is_cancelled() || !self.totals().contains(&shard.total) {
+                    slot.state = State::Running(running);
+                    if slot.lost || !ours {
                         self.stop(shard);
                     }
                 }
@@ -254,7 +258,9 @@ impl Replica {
             }
             Ok(Done::Cut(shard)) => self.was_cut(shard),
             Ok(Done::Over) => {}
-            Err(error) => warn!(%error, "a shard's start or stop has failed"),
+            // The shard would be nobody's for as long as we renew its lease.
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(error) => warn!(%error, "a shard's start or stop was cut short"),
         }
     }
 

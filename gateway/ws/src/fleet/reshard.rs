@@ -16,14 +16,16 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, info, warn};
 
 use super::Hubs;
-use crate::shard::{Command, Gateway, Hub, Priority, unix_ms};
+use crate::log::Position;
+use crate::shard::{Command, Gateway, Hub, Wishes, unix_ms};
 
 /// More shards than any bot has; as for `ws.shards.total`.
 const MAX_SHARDS: u32 = 1_000_000;
 /// What Discord recommends is asked for at the start and this often, where the bot is to follow it.
 pub(super) const RECOMMENDED_EVERY: Duration = Duration::from_secs(3600);
-/// Old shards tell of what they have had for so many overlaps: the gate of a new one follows at two.
-const TOLD: u32 = 4;
+/// Old shards tell of what they have given for so long: the gate of a new one follows at two overlaps, a minute at most,
+/// and stands from when the first old one is cut; the last may be another replica's that has died.
+const TOLD: Duration = Duration::from_secs(150);
 
 /// What whoever runs the shards is asked.
 pub(crate) enum Ask {
@@ -59,6 +61,8 @@ pub(crate) enum Refused {
     Budget { needed: u32, remaining: u32 },
     #[error("Discord can't be asked for the budget of IDENTIFYs: {0}")]
     Discord(#[from] RestError),
+    #[error("Discord doesn't answer in time: ask again")]
+    Silent,
     #[error(transparent)]
     Store(#[from] Unavailable),
     #[error("the process is ending")]
@@ -154,7 +158,7 @@ async fn answer(
         Err(refused) => {
             let status = match &refused {
                 Refused::Number => 400,
-                Refused::Discord(_) | Refused::Store(_) | Refused::Ending => 503,
+                Refused::Discord(_) | Refused::Silent | Refused::Store(_) | Refused::Ending => 503,
                 _ => 409,
             };
             Page::status(status, format!("{refused}\n"))
@@ -201,27 +205,28 @@ pub(super) fn is_warm(hub: &Hub) -> bool {
     hub.is_live() && hub.core().is_warm(unix_ms())
 }
 
-/// Lets new shards tell Discord what clients had set on the old ones that are in this process: the bot's presence, and
-/// where it is in voice, which ends with the session that brought it there.
-pub(super) fn carry_over(old: &[Arc<Hub>], new: &[Arc<Hub>]) {
-    let (mut presence, mut voice) = (None, Vec::new());
-    for hub in old {
-        let core = hub.core();
-        presence = presence.or_else(|| core.presence.clone());
-        voice.extend(core.voice.wanted_by_guild().map(|(guild, payload)| (guild, payload.clone())));
-    }
-    for hub in new {
+/// Lets a new shard tell Discord what clients had set on the old ones.
+pub(super) fn carry_over(wishes: &[Wishes], hub: &Hub) {
+    let payloads: Vec<_> = {
         let mut core = hub.core();
-        if let Some(presence) = &presence {
-            core.presence = Some(presence.clone());
-            hub.command(Command::new(0, Priority::Normal, presence.clone()));
-        }
-        for (guild, payload) in voice.iter().filter(|(guild, _)| shard_of(*guild, hub.total) == hub.shard) {
-            core.voice.want(*guild, true, payload);
-            hub.command(Command::new(0, Priority::High, payload.clone()));
-        }
-        core.record_changed = true;
+        wishes.iter().flat_map(|wishes| core.carry_over(wishes)).collect()
+    };
+    for (priority, payload) in payloads {
+        hub.command(Command::new(0, priority, payload));
     }
+}
+
+/// Where the logs of new shards begin: above all that the old ones have by now, and will have until they are cut. So
+/// positions rise also where the bot comes back to a count that it had.
+pub(super) fn above(positions: impl Iterator<Item = Position>) -> Position {
+    /// More than a shard gets in a few minutes; numbers stay below 2³¹ for a thousand times of resharding.
+    const ROOM: Position = 1_000_000;
+    positions.max().unwrap_or(0) + ROOM
+}
+
+/// Whether an old shard can be cut soon: nothing is to come over it that is older than what new ones hold.
+pub(super) fn may_be_cut(hub: &Hub) -> bool {
+    hub.is_live() && hub.core().is_published(unix_ms())
 }
 
 /// What an old shard has given lately, by the new shards whose guilds it is about.
@@ -229,8 +234,7 @@ pub(super) async fn seen_by(hub: Arc<Hub>, to: u32) -> Vec<(u32, Vec<Seen>)> {
     let (shard, total) = (hub.shard, hub.total);
     let reading = move || {
         let core = hub.core();
-        let told = core.overlap * TOLD;
-        core.seen_since(unix_ms().saturating_sub(u64::try_from(told.as_millis()).unwrap_or(u64::MAX)))
+        core.seen_since(unix_ms().saturating_sub(u64::try_from(TOLD.as_millis()).unwrap_or(u64::MAX)))
     };
     let seen = match tokio::task::spawn_blocking(reading).await {
         Ok(Ok(seen)) => seen,

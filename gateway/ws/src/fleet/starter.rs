@@ -19,7 +19,7 @@ use holdfast_cluster::ShardId;
 use super::{Hubs, Records};
 use crate::{
     amqp::{Amqp, READER},
-    log::{self, Writer},
+    log::{self, FIRST, Position, Writer},
     metrics::Metrics,
     settings::Config,
     shard::{
@@ -64,16 +64,21 @@ pub(crate) struct Running {
 }
 
 impl Starter {
-    /// Recovers a shard and starts its tasks; one that `gathers` for a count that is yet to come is seen by nobody. Blocks while it reads
+    /// Recovers a shard and starts its tasks; one of a count that is yet to come `gathers`, above a position, and is seen by nobody. Blocks while it reads
     /// what is stored.
     ///
     /// # Errors
     /// The log's files can't be opened.
-    pub(crate) fn start(&self, id: ShardId, records: Records, gathers: bool) -> Result<Running, WsError> {
+    pub(crate) fn start(
+        &self,
+        id: ShardId,
+        records: Records,
+        gathers: Option<Position>,
+    ) -> Result<Running, WsError> {
         let config = &self.config;
         let ShardId { shard, total } = id;
         // While there are two counts, each has the bounds: the logs of one of them are short.
-        let shards = self.shards.max(if gathers { total as usize } else { 0 });
+        let shards = self.shards.max(if gathers.is_some() { total as usize } else { 0 });
         let disk_pressure = log_settings(config, shards).disk_bytes / 2;
         let settings = self.identity.settings();
         let Recovered { core, session, stream_began } = self.recover(id, &records, shards, gathers)?;
@@ -143,7 +148,7 @@ impl Starter {
         id: ShardId,
         records: &Records,
         shards: usize,
-        gathers: bool,
+        gathers: Option<Position>,
     ) -> Result<Recovered, WsError> {
         let config = &self.config;
         let mut recovered = recover(Recovery {
@@ -157,7 +162,10 @@ impl Starter {
             sessions: SessionLimits { expiry: config.session_expiry, max: config.max_clients_per_shard * 4 },
         })?;
         recovered.core.overlap = config.reshard.overlap;
-        if gathers {
+        if let Some(above) = gathers {
+            if recovered.core.log.last() < FIRST {
+                recovered.core.log.skip_to(above);
+            }
             recovered.core.gather(records.load_cursor(READER).map(|cursor| cursor.position));
         }
         Ok(recovered)

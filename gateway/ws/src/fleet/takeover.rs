@@ -12,8 +12,9 @@ use super::{
     Records, Running, Starter, Tenure,
     handover::{Handovers, inherit},
     records::{Inherited, Sharing},
+    reshard::above,
 };
-use crate::start::WsError;
+use crate::{log::Position, start::WsError};
 
 /// A pause before the store is asked again for a shard's records.
 const AGAIN: Duration = Duration::from_millis(500);
@@ -39,8 +40,8 @@ pub(super) struct Takeover {
     pub(super) tenure: Arc<Tenure>,
     pub(super) handovers: Arc<Handovers>,
     pub(super) lease: Lease,
-    /// It is of the bot's next count.
-    pub(super) gathers: bool,
+    /// It is of the bot's next count: the current one.
+    pub(super) gathers_beside: Option<u32>,
 }
 
 /// Fetches a shard's records, and starts it with them.
@@ -48,7 +49,7 @@ pub(super) struct Takeover {
 /// # Errors
 /// The shard's files can't be used; or `stop` came before the store had given the records.
 pub(super) async fn take_over(takeover: Takeover, stop: CancellationToken) -> Result<Running, WsError> {
-    let Takeover { cluster, store, starter, tenure, handovers, lease, gathers } = takeover;
+    let Takeover { cluster, store, starter, tenure, handovers, lease, gathers_beside } = takeover;
     let local = store.shard(lease.shard.shard, lease.shard.total);
     // Guilds are in memory twice until the shard has them.
     let taking = handovers.taking.acquire().await;
@@ -57,11 +58,32 @@ pub(super) async fn take_over(takeover: Takeover, stop: CancellationToken) -> Re
     let checkpoints = starter.config.cluster.as_ref().is_none_or(|settings| settings.checkpoints);
     let (urgent, leaving) = (Arc::clone(&handovers.urgent), Arc::clone(&handovers.leaving));
     let sharing = Sharing { cluster, lease, tenure, urgent, leaving, checkpoints };
-    let records = Records::shared(local, sharing, inherited?);
+    let inherited = inherited?;
+    let gathers = match gathers_beside {
+        Some(total) => Some(highest(&sharing.cluster, total, &stop).await?),
+        None => None,
+    };
+    let records = Records::shared(local, sharing, inherited);
     let started = tokio::task::spawn_blocking(move || starter.start(lease.shard, records, gathers));
     let started = started.await.map_err(std::io::Error::other)?;
     drop(taking);
     started
+}
+
+/// Where the log of a shard of the next count begins.
+async fn highest(cluster: &Cluster, total: u32, stop: &CancellationToken) -> Result<Position, WsError> {
+    let shards: Vec<ShardId> = ShardId::all(total).collect();
+    loop {
+        match cluster.load_sessions(&shards).await {
+            Ok(records) => return Ok(above(records.into_iter().flatten().map(|record| record.position))),
+            Err(error) => {
+                debug!(%error, "the shards' records can't be fetched yet");
+                if stop.run_until_cancelled(tokio::time::sleep(AGAIN)).await.is_none() {
+                    return Err(WsError::Stopped);
+                }
+            }
+        }
+    }
 }
 
 /// What lies here is of an earlier time as the shard's owner, or of none.

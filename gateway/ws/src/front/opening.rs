@@ -83,7 +83,9 @@ pub(crate) async fn open(front: &Front, link: &mut Link) -> Result<(Serving, Ope
         link.about.invalidated = false;
         tokio::time::sleep(PACE.mul_f64(fastrand::f64() / 2.0 + 0.5)).await;
     }
-    front.hubs.are_open().await;
+    timeout(within, front.hubs.are_open())
+        .await
+        .map_err(|_| Ended::Refused(Refused::new(4000, "the bot is being resharded: come again")))?;
     if let Some(splice) = other(front, link, &opening, &data).await.map_err(Ended::Refused)? {
         return Ok((Serving::Other(Box::new(splice)), opening));
     }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use holdfast_cluster::{CursorRecord, Progress};
-use holdfast_discord::{EventKind, Header};
+use holdfast_discord::{EventKind, Header, shard_of};
 use holdfast_state::{Guilds, Snapshot};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -20,6 +20,7 @@ use super::{
     awaited::Awaited,
     hub::unix_ms,
     members::MemberRequests,
+    outbox::Priority,
     ready::{Ready, ReadyError},
     sessions::Sessions,
     voice::{self, VoiceStates},
@@ -134,7 +135,8 @@ impl Core {
     pub(crate) fn begin_session(&mut self, data: &[u8], stream: StreamId) -> Result<Option<Gap>, ReadyError> {
         let ready = Ready::parse(data)?;
         // Of a shard that nobody has seen nobody misses anything.
-        let first = !std::mem::replace(&mut self.had_session, true) || self.warming.is_some();
+        let unseen = self.warming.as_ref().is_some_and(|warming| !warming.is_sealed());
+        let first = !std::mem::replace(&mut self.had_session, true) || unseen;
         self.guilds.ready(ready.user, &ready.guilds);
         self.ready = Some(Arc::new(ready));
         self.record_changed = true;
@@ -275,6 +277,23 @@ impl Core {
     pub(crate) fn restore_wishes(&mut self, wishes: Wishes) {
         self.presence = wishes.presence.map(|payload| payload.get().as_bytes().to_vec());
         self.voice.restore(wishes.voice);
+    }
+
+    /// Takes over what clients have set on a shard of a former count, as far as it is this one's: the bot's presence, and
+    /// where it is in voice, which ends with the session that brought it there. Returns what Discord is to be told.
+    pub(crate) fn carry_over(&mut self, wishes: &Wishes) -> Vec<(Priority, Vec<u8>)> {
+        let mut payloads = Vec::new();
+        if let (None, Some(presence)) = (&self.presence, &wishes.presence) {
+            self.presence = Some(presence.get().as_bytes().to_vec());
+            payloads.extend(self.presence.clone().map(|presence| (Priority::Normal, presence)));
+        }
+        let (shard, total) = self.shard;
+        for (guild, wanted) in wishes.voice.wanted().filter(|(guild, _)| shard_of(*guild, total) == shard) {
+            self.voice.want(guild, true, wanted);
+            payloads.push((Priority::High, wanted.to_vec()));
+        }
+        self.record_changed |= !payloads.is_empty();
+        payloads
     }
 
     fn note_voice(&mut self, kind: EventKind, guild: u64, data: &[u8]) {

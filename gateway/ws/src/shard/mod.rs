@@ -28,7 +28,7 @@ mod warming;
 pub(crate) use alarm::Alarm;
 pub(crate) use awaited::{Said, Wanted};
 pub(crate) use chunks::{Ask, MAX_QUERY, from_state as members_from_state};
-pub(crate) use core::{At, Core};
+pub(crate) use core::{At, Core, Wishes};
 pub(crate) use gateway::{Gateway, limit};
 pub(crate) use hub::{Hub, unix_ms};
 pub use hub::{Phase, ShardStatus};

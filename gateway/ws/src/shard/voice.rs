@@ -51,6 +51,13 @@ struct ServerFields<'a> {
     endpoint: Option<&'a str>,
 }
 
+impl Stored {
+    /// The op 4 payloads that put the bot back where clients wanted it, by guild.
+    pub(crate) fn wanted(&self) -> impl Iterator<Item = (u64, &[u8])> {
+        self.0.iter().filter_map(|(guild, voice)| Some((*guild, voice.wanted.as_ref()?.get().as_bytes())))
+    }
+}
+
 impl VoiceStates {
     /// An event of kind VOICE_STATE_UPDATE or VOICE_SERVER_UPDATE; others are none of ours. True: it was the
     /// bot's own.
@@ -74,11 +81,6 @@ impl VoiceStates {
     /// The op 4 payloads that put the bot back where clients wanted it.
     pub(crate) fn wanted(&self) -> impl Iterator<Item = &Vec<u8>> {
         self.by_guild.values().filter_map(|voice| voice.wanted.as_ref())
-    }
-
-    /// The same by guild.
-    pub(crate) fn wanted_by_guild(&self) -> impl Iterator<Item = (u64, &Vec<u8>)> {
-        self.by_guild.iter().filter_map(|(guild, voice)| Some((*guild, voice.wanted.as_ref()?)))
     }
 
     /// The bot's connection in a guild, as far as it is known.

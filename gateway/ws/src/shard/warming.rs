@@ -36,6 +36,13 @@ pub(crate) struct Warming {
     missing: (usize, u64),
 }
 
+impl Warming {
+    /// Whether what is behind the gate is to be given.
+    pub(super) fn is_sealed(&self) -> bool {
+        self.sealed
+    }
+}
+
 /// Where readers of a shard that took over from others begin.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Opened {
@@ -129,6 +136,13 @@ impl Core {
         since.is_some_and(|since| now_ms.saturating_sub(since) >= ms(self.overlap))
     }
 
+    /// Whether the broker has had what is older than the overlap, so that the gates of new shards are before all that it
+    /// hasn't had.
+    pub(crate) fn is_published(&self, now_ms: u64) -> bool {
+        let due = self.clock.end_at(now_ms.saturating_sub(ms(self.overlap)));
+        self.published.is_none_or(|published| due.is_none_or(|due| published.position >= due))
+    }
+
     /// The old shards are being cut: from here on the gate stays where it is.
     pub(crate) fn seal(&mut self) {
         if let Some(warming) = &mut self.warming {
@@ -175,16 +189,18 @@ impl Core {
         Ok(())
     }
 
-    /// What this shard has had since some time ago, as far as it still knows. Reads the log.
+    /// What this shard has given since some time ago, as far as it still knows: what the broker hasn't had isn't given,
+    /// and is left to the new shards. Reads the log.
     ///
     /// # Errors
     /// The log can't be read.
     pub(crate) fn seen_since(&self, since_ms: u64) -> io::Result<Vec<Seen>> {
         let known = self.clock.end_at(since_ms).unwrap_or(0);
         let after = known.max(self.log.last().saturating_sub(MOST_SEEN)).max(self.log.oldest() - 1);
+        let given = self.published.map_or(Position::MAX, |published| published.position);
         let mut seen = Vec::new();
         self.log.replay(after, |meta, payload| {
-            if meta.audience == 0 {
+            if meta.audience == 0 && meta.position <= given {
                 seen.push(seen_of(meta, payload));
             }
         })?;

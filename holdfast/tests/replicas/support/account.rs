@@ -37,6 +37,7 @@ struct Shard {
     position: u64,
     /// The latest event may have come by a shard of another count, too.
     uncertain: bool,
+    stream: String,
     /// Events of a lower generation than one that had come.
     stale: u64,
     /// When the first event of this generation was taken in from Discord, since 1970.
@@ -78,7 +79,9 @@ impl Account {
         // What shards of another count have given is passed over.
         let before = std::mem::replace(&mut shard.uncertain, event.possible_duplicate);
         let passed_over = before || event.possible_duplicate;
-        let follows = event.position == shard.position + 1 || passed_over;
+        // A count that the bot comes back to begins far above where it was; other new streams are told by a gap.
+        let anew = std::mem::replace(&mut shard.stream, event.stream.clone()) != event.stream;
+        let follows = event.position == shard.position + 1 || passed_over || anew;
         if shard.position > 0 && !follows {
             let (shard, before, now) = (event.shard, shard.position, event.position);
             self.wrong.push(format!("shard {shard}: {now} ({}) follows {before}", event.name));

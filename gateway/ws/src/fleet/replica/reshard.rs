@@ -11,14 +11,19 @@ use std::{
 
 use futures_util::future::join_all;
 use holdfast_cluster::{Lease, Reshard, ReshardBegun, ReshardPhase, ShardId};
+use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::{Done, Replica, State};
-use crate::fleet::{
-    Running, count, handover,
-    reshard::{
-        Ask, Phase, Progress, Refused, admit, carry_over, is_warm, open, recommended, remove, seen_by,
+use crate::{
+    fleet::{
+        Running, count, handover,
+        reshard::{
+            Ask, Phase, Progress, Refused, admit, carry_over, is_warm, may_be_cut, open, recommended, remove,
+            seen_by,
+        },
     },
+    shard::Wishes,
 };
 
 /// How often a replica looks what is due.
@@ -47,6 +52,28 @@ impl Replica {
         self.next.as_ref().is_some_and(|next| next.to == shard.total)
     }
 
+    /// A shard is taken: what the store knows of it is from its owner before.
+    pub(super) fn taken(&mut self, shard: ShardId) {
+        if let Some(next) = self.next.as_mut().filter(|next| next.to == shard.total) {
+            // Until it has gathered here, the next look takes that back.
+            next.warm.insert(shard);
+        }
+    }
+
+    /// A shard has started. What has changed since it was begun is made up for.
+    pub(super) fn started(&mut self, shard: ShardId, running: &Arc<Running>) {
+        if self.next.as_ref().is_some_and(|next| next.cutting && next.to == shard.total) {
+            running.hub.core().seal();
+        }
+        if !self.gathers(shard) && running.hub.core().is_warming() {
+            let (running, publishes) = (Arc::clone(running), self.starter.amqp.is_some());
+            self.jobs.spawn(async move {
+                open(&running.hub, Vec::new(), publishes).await;
+                Done::Over
+            });
+        }
+    }
+
     /// Somebody wants another count, or doesn't any more.
     pub(super) async fn asked(&mut self, ask: Ask) {
         let (reply, answer) = match ask {
@@ -60,20 +87,31 @@ impl Replica {
         if let Some(next) = &self.next {
             return if next.to == to { Ok(()) } else { Err(Refused::UnderWay(next.to)) };
         }
-        admit(&self.starter.gateway, &self.starter.hubs, to).await?;
+        let admitted = admit(&self.starter.gateway, &self.starter.hubs, to);
+        timeout(self.patience(), admitted).await.unwrap_or(Err(Refused::Silent))?;
         let (cluster, from) = (&self.member.cluster, self.member.standing.total);
-        // Of an earlier time with this count.
-        cluster.forget(to).await?;
+        if cluster.reshard().await?.is_none() && cluster.fleet_total().await? == Some(from) {
+            // Of an earlier time with this count.
+            cluster.forget(to).await?;
+        }
         match cluster.begin_reshard(from, to).await? {
             ReshardBegun::Begun(known) => {
                 info!(from, to, "resharding: the new shards gather");
                 self.follow(known).await;
                 Ok(())
             }
-            ReshardBegun::UnderWay(known) if known.to == to => Ok(()),
+            ReshardBegun::UnderWay(known) if known.to == to => {
+                self.follow(known).await;
+                Ok(())
+            }
             ReshardBegun::UnderWay(known) => Err(Refused::UnderWay(known.to)),
             ReshardBegun::Count(total) => Err(Refused::Same(total)),
         }
+    }
+
+    /// What Discord's answer may take: leases are renewed by this task.
+    fn patience(&self) -> Duration {
+        self.member.times.renew / 2
     }
 
     async fn abandon(&mut self) -> Result<(), Refused> {
@@ -86,7 +124,8 @@ impl Replica {
 
     /// Begins to reshard, if Discord recommends more shards.
     pub(super) async fn follow_discord(&mut self) {
-        let Some(to) = recommended(&self.starter.gateway, &self.starter.hubs).await else { return };
+        let asked = recommended(&self.starter.gateway, &self.starter.hubs);
+        let Ok(Some(to)) = timeout(self.patience(), asked).await else { return };
         info!(to, "Discord recommends more shards");
         if let Err(refused) = self.begin(to).await {
             warn!(%refused, to, "the bot can't be resharded");
@@ -126,28 +165,21 @@ impl Replica {
             info!(from = known.from, to = known.to, "resharding: the new shards take over");
             // From here on clients are served by the new shards, which wait until they are open.
             self.starter.hubs.switch();
-            let hubs = |all: Vec<(Lease, Arc<Running>)>| -> Vec<_> {
-                all.iter().map(|(_, running)| Arc::clone(&running.hub)).collect()
-            };
-            carry_over(&hubs(self.of_count(known.from)), &hubs(self.of_count(known.to)));
         }
         self.of_count(known.to).iter().for_each(|(_, running)| running.hub.core().seal());
         self.cut_old(known);
-        self.open_new(known.to).await;
+        self.open_new(known).await;
     }
 
     /// Tells which of our new shards have gathered enough, and which haven't any more.
     async fn tell_warm(&mut self) {
         let Some(next) = &self.next else { return };
-        // What an old shard gets only when it has resumed is not to be left out.
-        let old_live = self.of_count(self.member.standing.total).iter().all(|(_, old)| old.hub.is_live());
+        let old = self.of_count(self.member.standing.total);
+        let may_be_cut = next.cutting || old.iter().all(|(_, old)| may_be_cut(&old.hub));
         let new = self.of_count(next.to);
         let warm: BTreeSet<ShardId> = new
             .iter()
-            .filter(|(lease, new)| {
-                is_warm(&new.hub) && (old_live || next.warm.contains(&lease.shard))
-                    || !new.hub.core().is_warming()
-            })
+            .filter(|(_, new)| is_warm(&new.hub) && may_be_cut || !new.hub.core().is_warming())
             .map(|(lease, _)| lease.shard)
             .collect();
         let begun: Vec<ShardId> = warm.difference(&next.warm).copied().collect();
@@ -194,19 +226,27 @@ impl Replica {
     }
 
     /// Opens new shards that are here, as soon as all old ones are cut.
-    async fn open_new(&mut self, to: u32) {
-        let new = self.of_count(to);
+    async fn open_new(&mut self, known: Reshard) {
+        let new = self.of_count(known.to);
         let publishes = self.starter.amqp.is_some();
         let cluster = &self.member.cluster;
-        let opening = new.iter().map(async |(lease, new)| {
+        let mut due = Vec::new();
+        for (lease, new) in new.iter().filter(|_| known.cut == known.from) {
             if new.hub.is_live()
                 && new.hub.core().is_warming()
                 && let Ok(Some(seen)) = cluster.seen(lease.shard).await
             {
-                open(&new.hub, seen, publishes).await;
+                due.push((new, seen));
             }
-        });
-        join_all(opening).await;
+        }
+        if !due.is_empty() {
+            let wishes = self.wishes(known.from).await;
+            let opening = due.into_iter().map(async |(new, seen)| {
+                carry_over(&wishes, &new.hub);
+                open(&new.hub, seen, publishes).await;
+            });
+            join_all(opening).await;
+        }
         let is_open =
             |(lease, new): &(Lease, Arc<Running>)| (!new.hub.core().is_warming()).then_some(lease.shard);
         let open: Vec<ShardId> = new.iter().filter_map(is_open).collect();
@@ -219,12 +259,24 @@ impl Replica {
         }
     }
 
+    /// What clients have set on the old shards, wherever they were.
+    async fn wishes(&self, from: u32) -> Vec<Wishes> {
+        let shards: Vec<ShardId> = ShardId::all(from).collect();
+        let records = self.member.cluster.load_sessions(&shards).await.unwrap_or_default();
+        let wishes = records.into_iter().filter_map(|record| record?.wishes);
+        wishes.filter_map(|wishes| serde_json::from_str(wishes.get()).ok()).collect()
+    }
+
     /// The change isn't under way any more: it is done, or was abandoned.
     async fn over(&mut self) {
         let Ok(total) = self.member.cluster.fleet_total().await else { return };
         let Some(next) = self.next.take() else { return };
         let from = self.member.standing.total;
-        if total == Some(next.to) {
+        if next.cutting && total != Some(next.to) {
+            // The store has lost what we know: there is no way back from here.
+            let _ = self.member.cluster.replace_total(from, next.to).await;
+        }
+        if next.cutting || total == Some(next.to) {
             self.done_with(from, &next).await;
         } else {
             warn!(from, to = next.to, "resharding was abandoned");
@@ -289,7 +341,11 @@ impl Replica {
         self.jobs.spawn(async move {
             let after = starter.config.session_expiry;
             if stop.run_until_cancelled(tokio::time::sleep(after)).await.is_some() {
-                starter.hubs.forget_retired();
+                starter.hubs.forget_retired(from);
+            }
+            // The bot may have come back to that count.
+            if starter.hubs.uses(from) {
+                return Done::Over;
             }
             remove(ShardId::all(from).filter_map(|id| store.shard(id.shard, id.total).dir()).collect()).await;
             Done::Over

@@ -186,6 +186,12 @@ impl Stage {
         former.iter().for_each(|hub| hub.leave());
     }
 
+    /// Nobody comes any more for what shards of the former count have.
+    fn forget_retired(&self) {
+        let hubs = &self.front.hubs;
+        hubs.forget_retired(hubs.retired().expect("the count has changed").total);
+    }
+
     /// Waits until nobody is connected.
     async fn nobody(&self) {
         let retired = || self.front.hubs.retired().into_iter().flat_map(|it| it.hubs.clone().into_values());

@@ -159,7 +159,7 @@ async fn former_shards_go_when_their_clients_have_everything_of_them() {
         client.finish(&stage, &BTreeMap::new()).await;
     }
     let former: Vec<_> = stage.front.hubs.retired().unwrap().hubs.values().map(Arc::downgrade).collect();
-    stage.front.hubs.forget_retired();
+    stage.forget_retired();
     assert!(former.iter().all(|hub| hub.upgrade().is_some()), "nothing is confirmed yet");
     for client in &mut clients {
         client.heartbeat().await;
@@ -224,7 +224,7 @@ async fn a_later_process_resumes_sessions_that_have_come_to_the_new_shards() {
         stage.send(5);
         // What a later process doesn't have.
         stage.front.merged.remove(&client.session);
-        stage.front.hubs.forget_retired();
+        stage.forget_retired();
         assert!(client.resume().await, "{shard:?} at {total}");
         client.finish(&stage, &had).await;
         client.cut();
@@ -247,7 +247,7 @@ async fn a_later_process_resumes_nothing_that_needs_the_former_shards() {
         client.cut();
         stage.nobody().await;
         stage.front.merged.remove(&client.session);
-        stage.front.hubs.forget_retired();
+        stage.forget_retired();
         assert!(!client.resume().await, "{shard:?}: its sequences stand for nothing any more");
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 //! Where the gate stands, and what is behind it.
 
-use holdfast_cluster::{Seen, Store};
+use holdfast_cluster::{CursorRecord, Seen, Store};
 use holdfast_discord::scan;
 use holdfast_state::{Guilds, Options};
 
@@ -75,6 +75,22 @@ fn what_others_have_given_is_passed_over_in_as_many_copies() {
     assert_eq!((opened.repeated(), opened.unmatched), (3, 2));
     assert!(!opened.is_repeated(opened.until + 1));
     assert!(!shard.core.is_warming());
+}
+
+#[test]
+fn what_the_broker_has_not_had_is_left_to_the_new_shards() {
+    let mut old = Shard::new(4);
+    for second in 1..=20 {
+        let position = old.message(5, second);
+        if second == 12 {
+            let stream = old.core.log.stream();
+            old.core.published = Some(CursorRecord { stream, position });
+        }
+        old.core.tell_time(second * SECOND);
+    }
+    assert_eq!(old.core.seen_since(10 * SECOND).expect("the log is in memory").len(), 2);
+    assert!(old.core.is_published(16 * SECOND));
+    assert!(!old.core.is_published(17 * SECOND), "a second more than the overlap");
 }
 
 #[test]
