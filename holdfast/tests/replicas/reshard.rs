@@ -68,6 +68,29 @@ async fn a_bot_follows_what_discord_recommends_when_that_is_wanted() {
     fleet.end().await;
 }
 
+/// Discord closes a shard that would have too many guilds with 4011.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_count_that_discord_refuses_leaves_the_bot_as_it_is() {
+    for shared in [false, true] {
+        let change = |limits: &mut holdfast_simulator::Limits| {
+            (limits.max_concurrency, limits.guilds_per_shard) = (16, 20);
+        };
+        let mut fleet = Fleet::at(crate::support::REDIS, 4, 48, change).await;
+        fleet.ws = OVERLAP;
+        let process = if shared { fleet.replica().await } else { fleet.alone().await };
+        fleet.settled(&[&process]).await;
+        fleet.discord.traffic(Traffic::mixed(20.0));
+        let (code, said) = command(&process, &["--shards", "2"]).await;
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains("abandoned"), "{said}");
+        assert!(process.output().contains("4011"), "{}", process.output());
+        fleet.settled(&[&process]).await;
+        fleet.worker.until_more(50).await;
+        fleet.assert_whole().await;
+        fleet.end().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_part_of_the_shards_is_not_resharded() {
     let mut fleet = fleet(4).await;

@@ -124,34 +124,38 @@ impl Alone {
         let (starter, store) = (Arc::clone(&self.starter), self.store.clone());
         let above = above(self.running.iter().map(|running| running.hub.core().log.last()));
         let starting = move || Self::start(&starter, &store, ShardId::all(to), Some(above));
-        let next = match tokio::task::spawn_blocking(starting).await {
-            Ok(Ok(next)) => next,
-            Ok(Err(error)) => return Err(error.to_string()),
-            Err(_) => return Err("a shard could not be started".to_owned()),
+        let started = tokio::task::spawn_blocking(starting).await.map_err(std::io::Error::other);
+        let why = match started.map_err(WsError::from).flatten() {
+            Ok(next) => {
+                let Err(why) = self.until_warm(&next, to).await else { return Ok(next) };
+                stop_all(&self.starter, &next, self.within).await;
+                why
+            }
+            Err(error) => error.to_string(),
         };
-        let Err(why) = self.until_warm(&next, to).await else { return Ok(next) };
-        stop_all(&self.starter, &next, self.within).await;
-        drop(next);
         self.starter.hubs.expect_none();
         self.forget(to).await;
-        Err(why.to_owned())
+        Err(why)
     }
 
     /// Err: it is not to be.
-    async fn until_warm(&mut self, next: &[Running], to: u32) -> Result<(), &'static str> {
+    async fn until_warm(&mut self, next: &[Running], to: u32) -> Result<(), String> {
         let mut looks = interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             select! { biased;
-                () = self.stop.cancelled() => return Err("the process ends"),
+                () = self.stop.cancelled() => return Err("the process ends".to_owned()),
                 Some(ask) = self.desk.asks.recv() => match ask {
                     Ask::Begin { reply, .. } => { let _ = reply.send(Err(Refused::UnderWay(to))); }
                     Ask::Abandon { reply } => {
                         let _ = reply.send(Ok(()));
-                        return Err("as it was asked");
+                        return Err("as it was asked".to_owned());
                     }
                 },
                 _ = looks.tick() => {
+                    if let Some(why) = next.iter().find_map(|running| running.hub.core().refused()) {
+                        return Err(why);
+                    }
                     let warm = next.iter().filter(|running| is_warm(&running.hub)).count();
                     self.show(to, Phase::Warming, warm);
                     if warm == next.len() && self.running.iter().all(|running| may_be_cut(&running.hub)) {

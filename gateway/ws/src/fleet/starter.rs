@@ -130,9 +130,11 @@ impl Starter {
             pressed: false,
             unknown_opcode: None,
         };
-        let fatal = self.fatal.clone();
+        let (fatal, refused) = (self.fatal.clone(), Arc::clone(&hub));
         let run = async move {
-            if let Err(error) = task.run().await {
+            if let Err(error) = task.run().await
+                && !refused.core().refuse(error.to_string())
+            {
                 // One is enough: the service ends with it.
                 let _ = fatal.try_send(error.into());
             }

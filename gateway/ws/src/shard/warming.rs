@@ -34,6 +34,8 @@ pub(crate) struct Warming {
     sealed: bool,
     /// How many guilds were missing at the last look, and since when it has been so many.
     missing: (usize, u64),
+    /// Why Discord won't have the shard.
+    refused: Option<String>,
 }
 
 impl Warming {
@@ -148,6 +150,22 @@ impl Core {
         if let Some(warming) = &mut self.warming {
             warming.sealed = true;
         }
+    }
+
+    /// Discord won't have the shard. False: it isn't of a count that can still be given up.
+    pub(crate) fn refuse(&mut self, why: String) -> bool {
+        match &mut self.warming {
+            Some(warming) if !warming.sealed => {
+                warming.refused = Some(why);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Why Discord won't have the shard, while its count can still be given up.
+    pub(crate) fn refused(&self) -> Option<String> {
+        self.warming.as_ref()?.refused.clone()
     }
 
     /// Discord has begun a new session: what lies behind the gate isn't whole.

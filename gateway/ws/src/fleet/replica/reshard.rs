@@ -155,6 +155,12 @@ impl Replica {
             self.next = Some(Next { to, cutting: false, warm: BTreeSet::new(), asked });
             self.rebalance().await;
         }
+        if let Some(why) = self.of_count(known.to).iter().find_map(|(_, new)| new.hub.core().refused()) {
+            warn!(why, to = known.to, "Discord won't have the new shards: resharding is given up");
+            // It is tried again with the next step, and seen by all.
+            let _ = self.member.cluster.abandon_reshard().await;
+            return;
+        }
         self.tell_warm().await;
         let Some(next) = &mut self.next else { return };
         next.asked = Instant::now();
