@@ -6,12 +6,7 @@ use std::collections::BTreeMap;
 
 use holdfast_simulator::{Simulator, Traffic};
 use serde_json::{Value, json};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    select,
-    sync::watch,
-};
+use tokio::{select, sync::watch};
 
 use crate::support::{Client, Ended, Holdfast, TOKEN, discord_with, until};
 
@@ -325,18 +320,9 @@ async fn reshard(holdfast: &Holdfast, shards: u32) {
 
 /// Status and JSON of an answer of the admin listener's.
 async fn ask(holdfast: &Holdfast, method: &str, path: &str) -> (u16, Value) {
-    let address = holdfast.admin.trim_start_matches("http://");
-    let mut tcp = TcpStream::connect(address).await.expect("the admin listener answers");
-    let request = format!(
-        "{method} {path} HTTP/1.1\r\nhost: admin\r\nauthorization: Bot {TOKEN}\r\n\
-         content-length: 0\r\nconnection: close\r\n\r\n"
-    );
-    tcp.write_all(request.as_bytes()).await.expect("the request is sent");
-    let mut answer = String::new();
-    tcp.read_to_string(&mut answer).await.expect("the answer is text");
-    let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
-    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-    (status, serde_json::from_str(body).unwrap_or_default())
+    let head = format!("{method} {path} HTTP/1.1\r\nauthorization: Bot {TOKEN}\r\ncontent-length: 0");
+    let (status, body) = holdfast.request(&head).await;
+    (status, serde_json::from_str(&body).unwrap_or_default())
 }
 
 /// The client got all of these messages, each guild's once and in order.
