@@ -32,7 +32,7 @@ const COMMANDS: usize = 4;
 pub(crate) enum Command {
     /// Identify all connections at once; answered when all have READY and every guild.
     Identify,
-    /// Forget what was counted.
+    /// Tell what was counted, and forget it.
     Reset,
     /// Tell what was counted since.
     Stats,
@@ -46,8 +46,6 @@ pub(crate) enum Answer {
     Connected,
     /// All connections have READY and every guild that it listed.
     Ready(Readiness),
-    /// Counting starts again.
-    Reset,
     /// What was counted.
     Stats(Box<Counts>),
 }
@@ -98,16 +96,20 @@ impl Peer {
         }
     }
 
-    /// Lets it count from zero.
-    pub(crate) fn reset(&mut self) -> Result<()> {
-        self.ask(Command::Reset).map(drop)
+    /// What it has counted since; it counts from zero again, without an event between the two.
+    pub(crate) fn reset(&mut self) -> Result<Counts> {
+        self.ask_counts(Command::Reset)
     }
 
     /// What it has counted since.
     pub(crate) fn counts(&mut self) -> Result<Counts> {
-        match self.ask(Command::Stats)? {
+        self.ask_counts(Command::Stats)
+    }
+
+    fn ask_counts(&mut self, command: Command) -> Result<Counts> {
+        match self.ask(command)? {
             Answer::Stats(counts) => Ok(*counts),
-            other => bail!("it answered a question for its counts with {other:?}"),
+            other => bail!("it answered {command:?} with {other:?}"),
         }
     }
 

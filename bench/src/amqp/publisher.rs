@@ -94,18 +94,18 @@ async fn talk(args: &Args) -> Result<()> {
     let confirmed = Rc::new(Cell::new(0));
     let mut commands = commands();
     while let Some(command) = commands.recv().await {
-        match command? {
+        let command = command?;
+        match command {
             Command::Identify => {
                 let sessions = std::mem::take(&mut waiting);
                 say(&Answer::Ready(identify(args, &connection, sessions, &recorder, &confirmed).await?))?;
             }
-            Command::Reset => {
-                confirmed.set(0);
-                say(&Answer::Reset)?;
-            }
-            Command::Stats => {
+            Command::Reset | Command::Stats => {
                 let counts = recorder.borrow_mut().counts();
                 let counts = Counts { events: confirmed.get(), ..counts };
+                if command == Command::Reset {
+                    confirmed.set(0);
+                }
                 say(&Answer::Stats(Box::new(counts)))?;
             }
         }

@@ -87,17 +87,18 @@ async fn talk(args: &Args) -> Result<()> {
     say(&Answer::Connected)?;
     let mut commands = commands();
     while let Some(command) = commands.recv().await {
-        match command? {
+        let command = command?;
+        match command {
             Command::Identify => {
                 let sessions = std::mem::take(&mut waiting);
                 say(&Answer::Ready(identify(args, sessions, &recorder).await?))?;
             }
-            Command::Reset => {
-                recorder.borrow_mut().reset();
-                say(&Answer::Reset)?;
-            }
-            Command::Stats => {
-                let counts = recorder.borrow_mut().counts();
+            Command::Reset | Command::Stats => {
+                let mut recorder = recorder.borrow_mut();
+                let counts = recorder.counts();
+                if command == Command::Reset {
+                    recorder.reset();
+                }
                 say(&Answer::Stats(Box::new(counts)))?;
             }
         }

@@ -143,8 +143,7 @@ fn measure(setup: &Setup, args: &Args, end: End) -> Result<Sample> {
     thread::sleep(STEADY);
 
     let (moved, sessions) = (first.live_shards()?.len(), fleet.discord.received(IDENTIFY)?);
-    let before = fleet.consumer.counts()?;
-    fleet.consumer.reset()?;
+    let before = fleet.consumer.reset()?;
     let began = Instant::now();
     match end {
         End::Terminated => first.process.terminate()?,

@@ -4,6 +4,7 @@
 //! One `Inflater` per connection that we read, one `Deflater` per connection that we write.
 
 mod deflate;
+mod fast;
 mod inflate;
 
 pub use deflate::Deflater;

@@ -9,6 +9,7 @@
 mod amqp;
 mod drop_in;
 mod fleet;
+mod frames;
 mod front;
 mod guilds;
 pub mod log;

@@ -6,6 +6,8 @@
 use flate2::{Compress, Compression, FlushCompress};
 use zstd::stream::raw::{CParameter, Encoder, InBuffer, Operation, OutBuffer};
 
+use super::fast::FastDeflate;
+
 /// A connection's compressor.
 pub struct Deflater {
     kind: Kind,
@@ -14,7 +16,7 @@ pub struct Deflater {
 enum Kind {
     Plain,
     ZlibPayload(Compress),
-    ZlibStream(Compress),
+    ZlibStream(Box<FastDeflate>),
     ZlibStored { started: bool },
     ZstdStream(Encoder<'static>),
 }
@@ -37,10 +39,10 @@ impl Deflater {
         Deflater { kind: Kind::ZlibPayload(Compress::new(Compression::new(level.min(9)), true)) }
     }
 
-    /// `compress=zlib-stream`. `level`: 0 to 9.
+    /// `compress=zlib-stream`, about as small as zlib's level 1.
     #[must_use]
-    pub fn zlib_stream(level: u32) -> Self {
-        Deflater { kind: Kind::ZlibStream(Compress::new(Compression::new(level.min(9)), true)) }
+    pub fn zlib_stream() -> Self {
+        Deflater { kind: Kind::ZlibStream(Box::new(FastDeflate::new())) }
     }
 
     /// `compress=zlib-stream` for a client on the same host: a legal stream of stored blocks, next to free of cost.
@@ -65,9 +67,9 @@ impl Deflater {
             Kind::Plain => out.extend_from_slice(payload),
             Kind::ZlibPayload(context) => {
                 context.reset();
-                zlib(context, payload, out, FlushCompress::Finish)
+                zlib(context, payload, out);
             }
-            Kind::ZlibStream(context) => zlib(context, payload, out, FlushCompress::Sync),
+            Kind::ZlibStream(stream) => stream.message(payload, out),
             Kind::ZlibStored { started } => {
                 if !*started {
                     *started = true;
@@ -81,22 +83,20 @@ impl Deflater {
     }
 }
 
-fn zlib(context: &mut Compress, payload: &[u8], out: &mut Vec<u8>, flush: FlushCompress) {
+fn zlib(context: &mut Compress, payload: &[u8], out: &mut Vec<u8>) {
     let mut rest = payload;
     // Room for what does not compress at all, so that one turn is nearly always enough.
     out.reserve(payload.len() + payload.len() / 1000 + 64);
     loop {
         let before = context.total_in();
-        let status = context.compress_vec(rest, out, flush).expect("deflate fails only on a broken context");
-        let taken = usize::try_from(context.total_in() - before).unwrap_or(rest.len());
-        rest = &rest[taken.min(rest.len())..];
-        let done = match flush {
-            FlushCompress::Finish => matches!(status, flate2::Status::StreamEnd),
-            _ => rest.is_empty() && out.len() < out.capacity(),
-        };
-        if done {
+        let status = context
+            .compress_vec(rest, out, FlushCompress::Finish)
+            .expect("deflate fails only on a broken context");
+        if matches!(status, flate2::Status::StreamEnd) {
             return;
         }
+        let taken = usize::try_from(context.total_in() - before).unwrap_or(rest.len());
+        rest = &rest[taken.min(rest.len())..];
         out.reserve(rest.len() + 64);
     }
 }

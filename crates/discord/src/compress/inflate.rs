@@ -32,7 +32,7 @@ pub struct Inflater {
 enum Kind {
     Plain,
     ZlibPayload(Decompress),
-    ZlibStream { context: Decompress, last: [u8; 4] },
+    ZlibStream(ZlibStream),
     ZstdStream(Decoder<'static>),
 }
 
@@ -58,7 +58,8 @@ impl Inflater {
     /// `compress=zlib-stream`: one zlib stream per connection.
     #[must_use]
     pub fn zlib_stream() -> Self {
-        Self::of(Kind::ZlibStream { context: Decompress::new(true), last: NO_SUFFIX })
+        let (context, last) = (Decompress::new(false), NO_SUFFIX);
+        Self::of(Kind::ZlibStream(ZlibStream { context, last, header: Vec::new() }))
     }
 
     /// `compress=zstd-stream`: one zstd stream per connection.
@@ -113,23 +114,45 @@ impl Inflater {
                     Err(InflateError::Corrupt("zlib"))
                 }
             }
-            Kind::ZlibStream { context, last } => {
-                for byte in &frame[frame.len().saturating_sub(4)..] {
-                    last.rotate_left(1);
-                    last[3] = *byte;
-                }
-                if zlib(context, frame, out, max_len)? {
-                    // A stream that ends would leave the rest of the connection unreadable.
-                    return Err(InflateError::Corrupt("zlib-stream"));
-                }
-                let complete = *last == ZLIB_SUFFIX;
-                if complete {
-                    *last = NO_SUFFIX;
-                }
-                Ok(complete)
-            }
+            Kind::ZlibStream(stream) => stream.push(frame, out, max_len),
             Kind::ZstdStream(decoder) => zstd(decoder, frame, out, max_len).map(|()| true),
         }
+    }
+}
+
+/// One zlib stream over a connection. It never ends, so the sum over its bytes is never sent, and isn't made: what
+/// stands between its header (RFC 1950, section 2.2) and that sum is a plain deflate stream.
+struct ZlibStream {
+    context: Decompress,
+    /// The last bytes that came.
+    last: [u8; 4],
+    /// The stream's header, as far as it has come.
+    header: Vec<u8>,
+}
+
+impl ZlibStream {
+    /// Length of the header.
+    const HEADER: usize = 2;
+
+    fn push(&mut self, frame: &[u8], out: &mut Vec<u8>, max_len: usize) -> Result<bool, InflateError> {
+        for byte in &frame[frame.len().saturating_sub(4)..] {
+            self.last.rotate_left(1);
+            self.last[3] = *byte;
+        }
+        let (header, rest) = frame.split_at(frame.len().min(Self::HEADER - self.header.len()));
+        self.header.extend_from_slice(header);
+        if !header.is_empty() && self.header.len() == Self::HEADER && !is_zlib(&self.header) {
+            return Err(InflateError::Corrupt("zlib-stream"));
+        }
+        if zlib(&mut self.context, rest, out, max_len)? {
+            // A stream that ends would leave the rest of the connection unreadable.
+            return Err(InflateError::Corrupt("zlib-stream"));
+        }
+        let complete = self.last == ZLIB_SUFFIX;
+        if complete {
+            self.last = NO_SUFFIX;
+        }
+        Ok(complete)
     }
 }
 

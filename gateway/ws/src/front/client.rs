@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::FutureExt;
 use holdfast_state::View;
 use tokio::{select, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -83,6 +84,8 @@ async fn depart<O: Outlet>(front: Arc<Front>, mut left: Left<O>, over: Over) -> 
         }
         Over::Ended(Ended::Gone(code)) => {
             debug!(code, "client gone");
+            // Its close is answered, if the socket takes that now.
+            let _ = left.outlet.writing().flush().now_or_never();
             left.outlet.detach(matches!(code, Some(1000 | 1001)));
             None
         }

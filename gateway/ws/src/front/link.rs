@@ -1,29 +1,29 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 //! One client's connection after the upgrade: payloads in, frames out, the close.
 //!
-//! In: WebSocket messages. Out: decoded payloads with their opcode, or why the client is to be closed. Owned
+//! In: WebSocket frames. Out: decoded payloads with their opcode, or why the client is to be closed. Owned
 //! by the client's task.
 
 use std::{
+    future::poll_fn,
     net::SocketAddr,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
-use futures_util::StreamExt;
 use holdfast_discord::{etf, limits::SendBudget};
 use serde_json::Value;
 use tokio::{
     io::AsyncReadExt,
     time::{Instant, timeout},
 };
-use tokio_websockets::{Message, WebSocketStream};
 
 use super::{
     outgoing::{Encoding, Outgoing},
     query::{Query, Refused},
     socket::{Control, Incoming, Writer},
 };
+use crate::frames::{FrameError, FrameReader, Kind, Opcode, push, read_close};
 
 /// How long a client may take to read its close frame and answer it. Ending the socket earlier, with input
 /// unread, would reset the connection and take the frame from a client that is busy.
@@ -51,8 +51,8 @@ pub(crate) enum Ended {
 
 /// The reading half: everything the client sends passes here.
 pub(crate) struct Reading {
-    /// Boxed: it is half a kilobyte, and the tasks that hold a link move it about.
-    socket: Box<WebSocketStream<Incoming>>,
+    socket: Incoming,
+    frames: FrameReader,
     encoding: Encoding,
     payloads: SendBudget,
     pings: SendBudget,
@@ -88,10 +88,11 @@ pub(crate) struct About {
 
 impl Reading {
     /// `limit`: payloads a minute, as Discord allows them.
-    pub(crate) fn new(socket: WebSocketStream<Incoming>, encoding: Encoding, limit: usize) -> Self {
+    pub(crate) fn new(socket: Incoming, frames: FrameReader, encoding: Encoding, limit: usize) -> Self {
         const WINDOW: Duration = Duration::from_secs(60);
         Self {
-            socket: Box::new(socket),
+            socket,
+            frames,
             encoding,
             payloads: SendBudget::new(limit, 0, WINDOW),
             pings: SendBudget::new(MAX_PINGS, 0, WINDOW),
@@ -102,36 +103,65 @@ impl Reading {
     /// The next payload. Cancel-safe.
     pub(crate) async fn next(&mut self) -> Result<Payload, Ended> {
         loop {
-            let message = match self.socket.next().await {
-                None => return Err(Ended::Gone(None)),
-                Some(Err(error)) => return Err(broken(&error)),
-                Some(Ok(message)) => message,
-            };
-            if let Some((code, _)) = message.as_close() {
-                return Err(Ended::Gone(Some(code.into())));
-            }
-            let is_payload = message.is_text() || message.is_binary();
+            let kind = self.message().await?;
+            let is_payload = matches!(kind, Kind::Text | Kind::Binary);
             let budget = if is_payload { &mut self.payloads } else { &mut self.pings };
             if budget.try_take(self.since.elapsed(), true).is_err() {
                 let reason = "more payloads in a minute than Discord allows";
                 return Err(Ended::Refused(Refused::new(4008, reason)));
             }
             if is_payload {
-                return decode(&message, self.encoding).map_err(Ended::Refused);
+                return decode(self.frames.payload(), self.encoding).map_err(Ended::Refused);
+            }
+        }
+    }
+
+    /// The next message that isn't the last. Pings are answered.
+    async fn message(&mut self) -> Result<Kind, Ended> {
+        let kind = poll_fn(|cx| self.poll_message(cx)).await?;
+        let gone = |_| Ended::Gone(None);
+        let mut answer = Vec::new();
+        match kind {
+            Kind::Ping => {
+                push(&mut answer, Opcode::Pong, self.frames.payload());
+                self.socket.control().add(&answer).map_err(gone)?;
+            }
+            Kind::Close => {
+                let body = self.frames.payload();
+                push(&mut answer, Opcode::Close, body.get(..2).unwrap_or_default());
+                self.socket.control().add(&answer).map_err(gone)?;
+                return Err(Ended::Gone(read_close(body).0));
+            }
+            _ => {}
+        }
+        Ok(kind)
+    }
+
+    fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Kind, Ended>> {
+        loop {
+            if let Some(kind) = self.frames.next().map_err(broken)? {
+                return Poll::Ready(Ok(kind));
+            }
+            self.frames.rest(0);
+            match ready!(self.socket.poll_frames(cx, &mut self.frames)) {
+                Ok(1..) => {}
+                Ok(0) | Err(_) => return Poll::Ready(Err(Ended::Gone(None))),
             }
         }
     }
 
     /// Reads on until the client is gone, so that what we wrote last isn't lost to a reset.
     async fn drain(&mut self) {
-        while let Some(Ok(message)) = self.socket.next().await {
-            if message.is_close() {
-                return;
+        loop {
+            match self.message().await {
+                Ok(_) => {}
+                Err(Ended::Gone(_)) => return,
+                Err(Ended::Refused(_)) => break,
             }
         }
         // What comes now is no WebSocket any more.
         let mut rest = vec![0; 4096];
-        while matches!(self.socket.get_mut().read(&mut rest).await, Ok(read) if read > 0) {}
+        while matches!(self.socket.read(&mut rest).await, Ok(read) if read > 0) {}
     }
 }
 
@@ -186,21 +216,12 @@ impl Link {
     }
 }
 
-fn broken(error: &tokio_websockets::Error) -> Ended {
-    match error {
-        tokio_websockets::Error::PayloadTooLong { max_len, .. } => {
-            Ended::Refused(Refused::new(4002, format!("a payload is longer than {max_len} bytes")))
-        }
-        tokio_websockets::Error::Protocol(error) => {
-            Ended::Refused(Refused::new(4002, format!("not a WebSocket frame: {error}")))
-        }
-        _ => Ended::Gone(None),
-    }
+fn broken(error: FrameError) -> Ended {
+    Ended::Refused(Refused::new(4002, error.to_string()))
 }
 
-fn decode(message: &Message, encoding: Encoding) -> Result<Payload, Refused> {
+fn decode(bytes: &[u8], encoding: Encoding) -> Result<Payload, Refused> {
     let wrong = |what: &str| Refused::new(4002, what);
-    let bytes: &[u8] = message.as_payload();
     let mut value: Value = match encoding {
         Encoding::Json => serde_json::from_slice(bytes).map_err(|_| wrong("not JSON"))?,
         Encoding::Etf => etf::decode(bytes, MAX_DEPTH).map_err(|_| wrong("not ETF"))?,

@@ -15,7 +15,7 @@ use tokio::{
     time::timeout,
 };
 use tokio_rustls::TlsAcceptor;
-use tokio_websockets::{Limits, ServerBuilder};
+use tokio_websockets::ServerBuilder;
 use tracing::{debug, warn};
 
 use super::{
@@ -28,6 +28,7 @@ use super::{
     socket::{self, Incoming, Writer},
     splice,
 };
+use crate::frames::FrameReader;
 
 /// A request's head is a few hundred bytes; browsers' are below this.
 const MAX_HEAD: usize = 8 * 1024;
@@ -177,10 +178,10 @@ async fn upgrade(front: &Front, tcp: TcpStream, peer: SocketAddr, tls: Option<Tl
         None => socket::plain(tcp),
         Some(acceptor) => socket::tls(acceptor.accept(tcp).await.ok()?),
     };
-    let bytes = read_head(&mut incoming).await?;
-    let head = Head::parse(&bytes);
+    let (bytes, end) = read_head(&mut incoming).await?;
+    let head = Head::parse(&bytes[..end]);
     let Some(head) = head.filter(|head| head.websocket) else {
-        let path = Head::parse(&bytes).map(|head| head.path);
+        let path = Head::parse(&bytes[..end]).map(|head| head.path);
         answer(front, &mut writer, path.as_deref()).await;
         return None;
     };
@@ -195,12 +196,14 @@ async fn upgrade(front: &Front, tcp: TcpStream, peer: SocketAddr, tls: Option<Tl
             return None;
         }
     };
-    incoming.unread(bytes);
+    let (head_only, first) = (bytes[..end].to_vec(), bytes[end..].to_vec());
+    incoming.unread(head_only);
     let control = incoming.control();
     // The other replica has held its client to the bounds. What was ETF is longer as JSON, and comes in other minutes.
     let slack = if brought.is_some() { SPLICE_SLACK } else { 1 };
-    let limits = Limits::default().max_payload_len(Some(front.settings.max_frame_bytes * slack));
-    let (_request, socket) = ServerBuilder::new().limits(limits).accept(incoming).await.ok()?;
+    // The library answers the request; it sees nothing of what follows.
+    let (_request, socket) = ServerBuilder::new().accept(incoming).await.ok()?;
+    let frames = FrameReader::new(true, front.settings.max_frame_bytes * slack, first);
     let (query, refused) = match Query::parse(&head.query) {
         Ok(query) => (query, None),
         Err(refused) => (Query::plain(), Some(refused)),
@@ -208,7 +211,7 @@ async fn upgrade(front: &Front, tcp: TcpStream, peer: SocketAddr, tls: Option<Tl
     let stored =
         front.settings.stored_zlib && peer.ip().is_loopback() && query.transport == Transport::ZlibStream;
     let out = Outgoing::new(query.encoding, query.transport, stored);
-    let reading = Reading::new(socket, query.encoding, PAYLOADS_A_MINUTE * slack);
+    let reading = Reading::new(socket.into_inner(), frames, query.encoding, PAYLOADS_A_MINUTE * slack);
     let number = front.next_connection();
     let (peer, spliced) = (brought.unwrap_or(peer), brought.is_some());
     let about = About { query, peer, number, invalidated: false, spliced };
@@ -223,15 +226,18 @@ async fn upgrade(front: &Front, tcp: TcpStream, peer: SocketAddr, tls: Option<Tl
     Some(link)
 }
 
-/// Reads a request's head, up to and including its empty line.
-async fn read_head(incoming: &mut Incoming) -> Option<Vec<u8>> {
+/// Reads a request's head, and where in what was read it ends: behind its empty line.
+async fn read_head(incoming: &mut Incoming) -> Option<(Vec<u8>, usize)> {
+    const END: &[u8] = b"\r\n\r\n";
     let mut bytes = Vec::with_capacity(1024);
-    while !bytes.windows(4).any(|end| end == b"\r\n\r\n") {
+    loop {
+        if let Some(at) = memchr::memmem::find(&bytes, END) {
+            return Some((bytes, at + END.len()));
+        }
         if bytes.len() >= MAX_HEAD || incoming.read_buf(&mut bytes).await.ok()? == 0 {
             return None;
         }
     }
-    Some(bytes)
 }
 
 /// Answers a plain HTTP request: with a page that the settings name, or with what this is.

@@ -6,6 +6,8 @@
 
 use holdfast_discord::{compress::Deflater, etf};
 
+use crate::frames::{Opcode, close_body, push};
+
 /// How payloads are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Encoding {
@@ -26,11 +28,7 @@ pub(crate) enum Transport {
     ZstdStream,
 }
 
-const FINAL_TEXT: u8 = 0x81;
-const FINAL_BINARY: u8 = 0x82;
-const FINAL_CLOSE: u8 = 0x88;
-
-/// Level 1: level 2 costs three times as much for a few percent.
+/// Of payload compression. Level 1: level 2 costs three times as much for a few percent.
 const ZLIB_LEVEL: u32 = 1;
 /// As cheap as zlib's level 1, and smaller.
 const ZSTD_LEVEL: i32 = -1;
@@ -57,7 +55,7 @@ impl Outgoing {
         let deflater = match transport {
             Transport::Plain => None,
             Transport::ZlibStream if stored => Some(Deflater::zlib_stored()),
-            Transport::ZlibStream => Some(Deflater::zlib_stream(ZLIB_LEVEL)),
+            Transport::ZlibStream => Some(Deflater::zlib_stream()),
             Transport::ZstdStream => Some(Deflater::zstd_stream(ZSTD_LEVEL)),
         };
         Self {
@@ -98,13 +96,13 @@ impl Outgoing {
             }
         };
         let Some(deflater) = self.deflater.as_mut().or(self.payload_compression.as_mut()) else {
-            let opcode = if self.encoding == Encoding::Json { FINAL_TEXT } else { FINAL_BINARY };
-            frame(&mut self.bytes, opcode, body);
+            let opcode = if self.encoding == Encoding::Json { Opcode::Text } else { Opcode::Binary };
+            push(&mut self.bytes, opcode, body);
             return;
         };
         self.scratch.clear();
         deflater.message(body, &mut self.scratch);
-        frame(&mut self.bytes, FINAL_BINARY, &self.scratch);
+        push(&mut self.bytes, Opcode::Binary, &self.scratch);
     }
 
     /// Adds bytes that are frames already: the rest of one that was written in part, or the library's own.
@@ -114,11 +112,7 @@ impl Outgoing {
 
     /// Adds a close frame.
     pub(crate) fn close(&mut self, code: u16, reason: &str) {
-        let mut body = code.to_be_bytes().to_vec();
-        // A control frame carries at most 125 bytes (RFC 6455, section 5.5).
-        let end = (0..=reason.len().min(123)).rev().find(|end| reason.is_char_boundary(*end));
-        body.extend_from_slice(&reason.as_bytes()[..end.unwrap_or(0)]);
-        frame(&mut self.bytes, FINAL_CLOSE, &body);
+        push(&mut self.bytes, Opcode::Close, &close_body(code, reason));
     }
 
     /// What is still to be written.
@@ -144,23 +138,6 @@ impl Outgoing {
     pub(crate) fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
-}
-
-/// Appends a frame as a server sends it: final, unmasked (RFC 6455, section 5.2).
-fn frame(out: &mut Vec<u8>, first: u8, body: &[u8]) {
-    out.push(first);
-    match body.len() {
-        len @ 0..=125 => out.push(u8::try_from(len).unwrap_or(125)),
-        len @ 126..=0xffff => {
-            out.push(126);
-            out.extend_from_slice(&u16::try_from(len).unwrap_or(u16::MAX).to_be_bytes());
-        }
-        len => {
-            out.push(127);
-            out.extend_from_slice(&(len as u64).to_be_bytes());
-        }
-    }
-    out.extend_from_slice(body);
 }
 
 #[cfg(test)]

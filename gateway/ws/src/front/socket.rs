@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: AGPL-3.0-only
-//! A client's socket in two halves: what the WebSocket library reads from, and what we write to.
+//! A client's socket in two halves: what frames are read from, and what we write to.
 //!
-//! The library parses what comes in and answers pings; whatever it writes is gathered in [`Control`], so
-//! that our writer puts it between whole frames. Frames of events go from the log to the [`Writer`] without
-//! passing through the library.
+//! What answers a client at once (the library's response to the upgrade, pongs, the answer to a close) is gathered in
+//! [`Control`], so that our writer puts it between whole frames. Frames of events go from the log to the [`Writer`].
 
 use std::{
     io,
@@ -17,21 +16,27 @@ use tokio::{
     net::TcpStream,
 };
 use tokio_rustls::server::TlsStream;
+use tokio_util::io::poll_read_buf;
+
+use crate::frames::FrameReader;
 
 /// Pongs and a close that wait to be written: a client that floods us with pings and doesn't read is cut off.
 const MAX_CONTROL: usize = 16 * 1024;
 
-/// The library's side: reads from the socket, gathers what is to be written.
+/// What Discord takes of a client at most, and a frame's header.
+const READ: usize = 4096 + 14;
+
+/// The reading side: the library's up to the upgrade, then that of our frames.
 pub(crate) struct Incoming {
     side: ReadSide,
-    /// Bytes that were read before the library took over (the request's head).
+    /// The request's head, which was read before the library took over.
     head: Vec<u8>,
     head_at: usize,
     control: Control,
 }
 
-/// What the library wants written: the upgrade's response, pongs, the answer to a close. Shared by the two
-/// halves, which one task owns.
+/// What the reading side wants written: the upgrade's response, pongs, the answer to a close. Shared by the two halves,
+/// which one task owns.
 #[derive(Clone, Default)]
 pub(crate) struct Control(Arc<Mutex<Vec<u8>>>);
 
@@ -41,7 +46,8 @@ impl Control {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn add(&self, bytes: &[u8]) -> io::Result<usize> {
+    /// Adds what is to be written; an error if too much is waiting already.
+    pub(crate) fn add(&self, bytes: &[u8]) -> io::Result<usize> {
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if waiting.len() + bytes.len() > MAX_CONTROL {
             return Err(io::Error::new(io::ErrorKind::OutOfMemory, "the client doesn't read its pongs"));
@@ -81,15 +87,39 @@ impl Incoming {
         Self { side, head: Vec::new(), head_at: 0, control: Control::default() }
     }
 
-    /// What the library writes.
+    /// What the reading side writes.
     pub(crate) fn control(&self) -> Control {
         self.control.clone()
     }
 
-    /// Gives bytes back that were read too early: the next reads see them first.
+    /// Gives the request's head back: the next reads see it first.
     pub(crate) fn unread(&mut self, head: Vec<u8>) {
         self.head = head;
         self.head_at = 0;
+    }
+
+    /// Reads what has come, as one read takes it. Holds no memory while nothing comes. 0: the client has ended.
+    pub(crate) fn poll_frames(
+        &mut self,
+        cx: &mut Context<'_>,
+        frames: &mut FrameReader,
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.side {
+            ReadSide::Tls(tls) => {
+                let read = poll_read_buf(Pin::new(tls), cx, frames.space(READ));
+                if read.is_pending() {
+                    frames.rest(0);
+                }
+                read
+            }
+            ReadSide::Plain(tcp) => loop {
+                ready!(tcp.poll_read_ready(cx))?;
+                match tcp.try_read_buf(frames.space(READ)) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => frames.rest(0),
+                    read => return Poll::Ready(read),
+                }
+            },
+        }
     }
 }
 

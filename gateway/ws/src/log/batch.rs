@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: AGPL-3.0-only
-//! A batch on its way from a log to the writer: a copy of frames that follow each other, of one stream.
-//! In: a run of the ring. Out: the same, shared by the log (for its readers) and the writer's queue.
+//! A batch on its way from a log to the writer: frames that follow each other, of one stream. A whole block of the ring
+//! is shared with it; of one that is still being filled, it has a copy.
+//! In: blocks and runs of the ring. Out: the same, shared by the log (for its readers) and the writer's queue.
 
 use std::mem::size_of;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +18,7 @@ pub(super) struct Batch {
     pub(super) first: Position,
     /// Latest sequence in the stream, up to this batch's end.
     pub(super) last_sequence: Option<u64>,
-    pub(super) run: OwnedRun,
+    pub(super) run: Arc<OwnedRun>,
 }
 
 impl Batch {
@@ -40,14 +41,19 @@ impl Batch {
         copy.metas.reserve_exact(count);
         copy.bytes.reserve_exact(len);
         copy.extend(run, 0..count);
-        let first = copy.metas.first().map_or(0, |meta| meta.position);
-        let newest = copy.metas.iter().rev().find_map(|meta| meta.sequence);
-        Batch { attempt, first, last_sequence: newest.or(sequence), run: copy }
+        Batch::share(Arc::new(copy), attempt, sequence)
+    }
+
+    /// A run as it is. `sequence`: the latest in its stream before it.
+    pub(super) fn share(run: Arc<OwnedRun>, attempt: u64, sequence: Option<u64>) -> Batch {
+        let first = run.metas.first().map_or(0, |meta| meta.position);
+        let newest = run.metas.iter().rev().find_map(|meta| meta.sequence);
+        Batch { attempt, first, last_sequence: newest.or(sequence), run }
     }
 
     /// A batch without entries: it says on disk that another stream has begun.
     pub(super) fn marker(stream: StreamId, next: Position, attempt: u64) -> Batch {
-        Batch { attempt, first: next, last_sequence: None, run: OwnedRun::empty(stream) }
+        Batch { attempt, first: next, last_sequence: None, run: Arc::new(OwnedRun::empty(stream)) }
     }
 
     /// Position of the last entry; for a batch without entries the one before `first`.
@@ -79,9 +85,10 @@ impl Spares {
         spare.map_or_else(|| OwnedRun::empty(stream), |spare| OwnedRun { stream, ..spare })
     }
 
-    /// Keeps the batch's buffers, if they are worth it and nobody reads them any more.
+    /// Keeps the batch's buffers, if they are worth it and nobody reads them any more: a shared block is the ring's.
     pub(super) fn keep(&self, batch: Arc<Batch>) {
-        let Some(Batch { mut run, .. }) = Arc::into_inner(batch) else { return };
+        let Some(Batch { run, .. }) = Arc::into_inner(batch) else { return };
+        let Some(mut run) = Arc::into_inner(run) else { return };
         if !(Self::MIN_BYTES..=Self::MAX_BYTES).contains(&run.bytes.capacity()) {
             return;
         }

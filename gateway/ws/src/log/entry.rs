@@ -187,27 +187,3 @@ pub struct Gap {
 pub(super) fn offset(at: usize) -> u32 {
     u32::try_from(at).expect("payloads and blocks are bounded far below 4 GiB")
 }
-
-/// Header of an unmasked, final text frame (RFC 6455, section 5.2), and its length.
-pub(super) fn frame_header(payload_len: usize) -> ([u8; 10], usize) {
-    const FINAL_TEXT: u8 = 0x81;
-    let mut header = [FINAL_TEXT, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-    let wide = payload_len as u64;
-    match payload_len {
-        0..=125 => header[1] = payload_len as u8,
-        126..=0xffff => {
-            header[1] = 126;
-            header[2..4].copy_from_slice(&wide.to_be_bytes()[6..]);
-        }
-        _ => {
-            header[1] = 127;
-            header[2..10].copy_from_slice(&wide.to_be_bytes());
-        }
-    }
-    let len = match header[1] {
-        126 => 4,
-        127 => 10,
-        _ => 2,
-    };
-    (header, len)
-}

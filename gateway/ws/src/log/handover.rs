@@ -49,7 +49,18 @@ pub(super) struct Handover {
     dropped: u64,
 }
 
-/// When to write again after a failure. The time is only known to `is_due`.
+/// What is to be handed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Due {
+    /// Nothing.
+    Nothing,
+    /// There are many entries: those in closed blocks, which needn't be copied; all, if there are none.
+    Many,
+    /// All, for their age.
+    All,
+}
+
+/// When to write again after a failure. The time is only known to `due`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Retry {
     No,
@@ -121,7 +132,7 @@ impl Handover {
         self.in_flight_bytes
     }
 
-    pub(super) fn is_due(&mut self, now: Instant, last: Position, ring: &Ring) -> bool {
+    pub(super) fn due(&mut self, now: Instant, last: Position, ring: &Ring) -> Due {
         self.notice_failure(ring);
         match self.retry {
             Retry::Failed => self.retry = Retry::At(now + RETRY),
@@ -129,18 +140,23 @@ impl Handover {
             _ => {}
         }
         if self.retry != Retry::No {
-            return false;
+            return Due::Nothing;
         }
         let pending = last - self.handed;
         if pending == 0 && !self.stream_unsaved && self.unsent.is_none() {
             self.pending_since = None;
-            return false;
+            return Due::Nothing;
         }
         let since = *self.pending_since.get_or_insert(now);
-        pending >= self.disk.settings.batch_events || now >= since + self.disk.settings.batch_delay
+        match () {
+            () if now >= since + self.disk.settings.batch_delay => Due::All,
+            () if pending < self.disk.settings.batch_events => Due::Nothing,
+            () if ring.is_closed(self.handed + 1) => Due::Many,
+            () => Due::All,
+        }
     }
 
-    pub(super) fn flush(&mut self, ring: &Ring, stream: StreamId) -> Flush {
+    pub(super) fn flush(&mut self, due: Due, ring: &Ring, stream: StreamId) -> Flush {
         self.notice_failure(ring);
         let mut done = Flush::Idle;
         loop {
@@ -155,7 +171,7 @@ impl Handover {
             if full && ring.run_from(self.handed + 1).is_some() {
                 return Flush::Full;
             }
-            let Some(batch) = self.next_batch(ring, stream) else { break };
+            let Some(batch) = self.next_batch(due, ring, stream) else { break };
             self.handed = batch.last();
             self.handed_sequence = batch.last_sequence;
             self.in_flight_bytes += batch.cost();
@@ -167,12 +183,19 @@ impl Handover {
         done
     }
 
-    fn next_batch(&mut self, ring: &Ring, stream: StreamId) -> Option<Batch> {
-        if let Some(run) = ring.run_from(self.handed + 1) {
+    fn next_batch(&mut self, due: Due, ring: &Ring, stream: StreamId) -> Option<Batch> {
+        let next = self.handed + 1;
+        if let Some(run) = ring.run_from(next) {
+            if due != Due::All && !ring.is_closed(next) {
+                return None;
+            }
             // A batch of a new stream carries none of the old one's sequences, and tells of the change.
             let newest = self.in_flight.back().map_or(self.stored_sequence.0, |batch| batch.run.stream);
             let sequence = if newest == run.stream { self.handed_sequence } else { None };
             self.stream_unsaved &= run.stream != stream;
+            if let Some(block) = ring.closed_block(next) {
+                return Some(Batch::share(block, self.attempt, sequence));
+            }
             let max_bytes = self.disk.settings.batch_bytes();
             return Some(Batch::copy(&run, max_bytes, self.attempt, sequence, &self.queue.spares));
         }

@@ -32,8 +32,10 @@ pub use recover::{OpenError, Recovered};
 pub use settings::{Settings, WriterSettings};
 pub use writer::{Counts, Writer};
 
-use handover::Handover;
+use handover::{Due, Handover};
 use ring::Ring;
+
+use crate::frames::{self, Opcode};
 
 /// One shard's log. See the module's documentation.
 #[derive(Debug)]
@@ -105,7 +107,7 @@ impl Log {
         let digits = buffer.format(position).as_bytes();
         let range = entry.sequence_range;
         let payload_len = entry.payload.len() - range.len() + digits.len();
-        let (header, header_len) = entry::frame_header(payload_len);
+        let (header, header_len) = frames::header(Opcode::Text, payload_len);
         let frame_len = header_len + payload_len;
         if !self.ring.fits(frame_len) {
             self.make_room(frame_len);
@@ -230,7 +232,7 @@ impl Log {
             return;
         }
         if let Some(handover) = &mut self.handover {
-            handover.flush(&self.ring, self.stream);
+            handover.flush(Due::All, &self.ring, self.stream);
             handover.skip(&self.ring, self.last, last);
         }
         self.ring.clear();
@@ -243,13 +245,16 @@ impl Log {
     pub fn flush_due(&mut self, now: Instant) -> bool {
         let (stream, last) = (self.stream, self.last);
         let Some(handover) = &mut self.handover else { return false };
-        handover.is_due(now, last, &self.ring) && handover.flush(&self.ring, stream) == Flush::Handed
+        match handover.due(now, last, &self.ring) {
+            Due::Nothing => false,
+            due => handover.flush(due, &self.ring, stream) == Flush::Handed,
+        }
     }
 
     /// Hands everything to the writer that it takes now.
     pub fn flush(&mut self) -> Flush {
         let stream = self.stream;
-        self.handover.as_mut().map_or(Flush::Idle, |handover| handover.flush(&self.ring, stream))
+        self.handover.as_mut().map_or(Flush::Idle, |handover| handover.flush(Due::All, &self.ring, stream))
     }
 
     /// The first position that is still needed (the oldest guild checkpoint's next): age doesn't remove it from
@@ -380,7 +385,7 @@ impl Log {
             if let Some(handover) = &mut self.handover
                 && handover.handed() < oldest_last
             {
-                handover.flush(&self.ring, self.stream);
+                handover.flush(Due::Many, &self.ring, self.stream);
             }
             let Some(evicted) = self.ring.evict() else { break };
             if let Some(handover) = &mut self.handover {

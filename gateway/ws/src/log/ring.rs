@@ -4,8 +4,9 @@
 
 use std::collections::VecDeque;
 use std::mem::size_of;
+use std::sync::Arc;
 
-use super::entry::{self, Meta, Position, Run};
+use super::entry::{self, Meta, OwnedRun, Position, Run};
 use super::{Settings, StreamId};
 
 /// Holds the positions from `oldest()` to the log's last without a gap.
@@ -20,31 +21,39 @@ pub(super) struct Ring {
 /// Frames of one stream that follow each other. Never reallocated: it is closed when the next doesn't fit.
 #[derive(Debug)]
 pub(super) struct Block {
-    stream: StreamId,
-    metas: Vec<Meta>,
-    bytes: Vec<u8>,
+    /// Shared with the writer once it is closed: what is on its way to the disk isn't copied.
+    run: Arc<OwnedRun>,
     sealed: bool,
 }
+
+/// Why the newest block can be changed.
+const UNSHARED: &str = "only closed blocks are shared";
 
 impl Block {
     /// Position of the first entry. Blocks are opened for an entry, so there is one.
     pub(super) fn first(&self) -> Position {
-        self.metas.first().map_or(0, |meta| meta.position)
+        self.run.metas.first().map_or(0, |meta| meta.position)
     }
 
     fn end(&self) -> Position {
-        self.metas.last().map_or(0, |meta| meta.position)
+        self.run.metas.last().map_or(0, |meta| meta.position)
     }
 
     /// Bytes of the frames above a position that is below the last.
     fn bytes_after(&self, position: Position) -> u64 {
         let index = usize::try_from((position + 1).saturating_sub(self.first())).unwrap_or(usize::MAX);
-        let begins = self.metas.get(index).map_or(self.bytes.len(), |meta| meta.offset as usize);
-        (self.bytes.len() - begins) as u64
+        let bytes = &self.run.bytes;
+        let begins = self.run.metas.get(index).map_or(bytes.len(), |meta| meta.offset as usize);
+        (bytes.len() - begins) as u64
+    }
+
+    /// Bytes that still fit.
+    fn room(&self) -> usize {
+        self.run.bytes.capacity() - self.run.bytes.len()
     }
 
     fn cost(&self) -> usize {
-        self.bytes.capacity() + self.metas.capacity() * size_of::<Meta>()
+        self.run.bytes.capacity() + self.run.metas.capacity() * size_of::<Meta>()
     }
 }
 
@@ -60,9 +69,7 @@ impl Ring {
 
     /// Whether the next frame can be pushed as it is.
     pub(super) fn fits(&self, len: usize) -> bool {
-        self.blocks
-            .back()
-            .is_some_and(|block| !block.sealed && block.bytes.capacity() - block.bytes.len() >= len)
+        self.blocks.back().is_some_and(|block| !block.sealed && block.room() >= len)
     }
 
     /// Size of the block that a frame of `len` bytes would open: a large one gets its own.
@@ -74,19 +81,22 @@ impl Ring {
     pub(super) fn open(&mut self, size: usize, stream: StreamId, spare: Option<Block>) {
         /// Room for descriptions at first; smaller frames make it grow.
         const USUAL_FRAME: usize = 1024;
-        let block = match spare {
-            Some(mut block) if block.bytes.capacity() == size => {
-                block.metas.clear();
-                block.bytes.clear();
-                Block { stream, sealed: false, ..block }
+        // One that is still on its way to the disk can't be written over.
+        let spare =
+            spare.and_then(|block| Arc::into_inner(block.run)).filter(|run| run.bytes.capacity() == size);
+        let run = match spare {
+            Some(mut run) => {
+                run.metas.clear();
+                run.bytes.clear();
+                OwnedRun { stream, ..run }
             }
-            _ => Block {
+            None => OwnedRun {
                 stream,
                 metas: Vec::with_capacity((size / USUAL_FRAME).max(1)),
                 bytes: Vec::with_capacity(size),
-                sealed: false,
             },
         };
+        let block = Block { run: Arc::new(run), sealed: false };
         if size == self.next_size {
             self.next_size = (size * 2).min(self.block_max);
         }
@@ -97,21 +107,19 @@ impl Ring {
     /// Appends a frame to the newest block, which must have room: `fits` or `open` came before.
     pub(super) fn push(&mut self, meta: Meta, parts: [&[u8]; 4]) {
         let block = self.blocks.back_mut().expect("a block was opened when the frame did not fit");
-        let offset = entry::offset(block.bytes.len());
+        let run = Arc::get_mut(&mut block.run).expect(UNSHARED);
+        let offset = entry::offset(run.bytes.len());
         for part in parts {
-            block.bytes.extend_from_slice(part);
+            run.bytes.extend_from_slice(part);
         }
-        if block.metas.len() == block.metas.capacity() {
-            let before = block.cost();
-            block.metas.reserve(1);
-            self.bytes += block.cost() - before;
-        }
-        block.metas.push(Meta { offset, ..meta });
+        let before = run.metas.capacity();
+        run.metas.push(Meta { offset, ..meta });
+        self.bytes += (run.metas.capacity() - before) * size_of::<Meta>();
     }
 
     /// Takes over a frame as it was read from disk, evicting within `bound`.
     pub(super) fn load(&mut self, meta: &Meta, frame: &[u8], stream: StreamId, bound: usize) {
-        let same = self.blocks.back().is_some_and(|block| block.stream == stream);
+        let same = self.blocks.back().is_some_and(|block| block.run.stream == stream);
         if !same || !self.fits(frame.len()) {
             let size = self.next_block(frame.len());
             let mut spare = None;
@@ -132,7 +140,7 @@ impl Ring {
 
     /// Seals what belongs to another stream than this.
     pub(super) fn seal_unless(&mut self, stream: StreamId) {
-        if self.blocks.back().is_some_and(|block| block.stream != stream) {
+        if self.blocks.back().is_some_and(|block| block.run.stream != stream) {
             self.seal();
         }
     }
@@ -151,16 +159,32 @@ impl Ring {
 
     /// The entries from `position` to the end of its block.
     pub(super) fn run_from(&self, position: Position) -> Option<Run<'_>> {
-        let newest = self.blocks.len().checked_sub(1)?;
-        let at = if self.blocks[newest].first() <= position {
-            newest
-        } else {
-            self.blocks.partition_point(|block| block.first() <= position).checked_sub(1)?
-        };
-        let block = &self.blocks[at];
+        let block = &self.blocks[self.block_of(position)?];
         let index = usize::try_from(position - block.first()).ok()?;
-        let metas = block.metas.get(index..).filter(|metas| !metas.is_empty())?;
-        Some(Run { stream: block.stream, metas, bytes: &block.bytes })
+        let run = block.run.as_run();
+        let metas = run.metas.get(index..).filter(|metas| !metas.is_empty())?;
+        Some(Run { metas, ..run })
+    }
+
+    /// Whether nothing more is added to the block that holds `position`.
+    pub(super) fn is_closed(&self, position: Position) -> bool {
+        let Some(at) = self.block_of(position) else { return false };
+        at + 1 < self.blocks.len() || self.blocks[at].sealed || self.blocks[at].room() == 0
+    }
+
+    /// The whole block that begins with `position`, if nothing more is added to it.
+    pub(super) fn closed_block(&self, position: Position) -> Option<Arc<OwnedRun>> {
+        let block = &self.blocks[self.block_of(position)?];
+        (block.first() == position && self.is_closed(position)).then(|| Arc::clone(&block.run))
+    }
+
+    /// Which block holds `position`, if any does.
+    fn block_of(&self, position: Position) -> Option<usize> {
+        let newest = self.blocks.len().checked_sub(1)?;
+        if self.blocks[newest].first() <= position {
+            return Some(newest);
+        }
+        self.blocks.partition_point(|block| block.first() <= position).checked_sub(1)
     }
 
     pub(super) fn oldest(&self) -> Option<Position> {
@@ -174,7 +198,7 @@ impl Ring {
 
     /// When the newest entry of the oldest block came in, milliseconds of Unix time.
     pub(super) fn oldest_block_received_ms(&self) -> Option<u64> {
-        self.blocks.front()?.metas.last().map(|meta| meta.received_ms)
+        self.blocks.front()?.run.metas.last().map(|meta| meta.received_ms)
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -188,6 +212,6 @@ impl Ring {
     }
 
     pub(super) fn entries(&self) -> u64 {
-        self.blocks.iter().map(|block| block.metas.len() as u64).sum()
+        self.blocks.iter().map(|block| block.run.metas.len() as u64).sum()
     }
 }

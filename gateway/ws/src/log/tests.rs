@@ -46,20 +46,6 @@ fn an_event_without_a_sequence_has_its_null_replaced() {
 }
 
 #[test]
-fn frame_headers_are_as_long_as_the_payload_needs() {
-    for (len, header) in [
-        (0, &[0x81, 0][..]),
-        (125, &[0x81, 125]),
-        (126, &[0x81, 126, 0, 126]),
-        (0xffff, &[0x81, 126, 0xff, 0xff]),
-        (0x1_0000, &[0x81, 127, 0, 0, 0, 0, 0, 1, 0, 0]),
-    ] {
-        let (bytes, used) = entry::frame_header(len);
-        assert_eq!(&bytes[..used], header);
-    }
-}
-
-#[test]
 fn memory_is_bounded_and_what_was_evicted_is_gone() {
     let settings = Settings { memory_bytes: 64 << 10, ..Settings::default() };
     let mut world = World::new(Log::in_memory(settings));

@@ -6,14 +6,14 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 use http::Uri;
 use rustls::pki_types::ServerName;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, BufReader, ReadBuf},
+    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
     time::timeout,
 };
 use tokio_rustls::TlsConnector;
-use tokio_websockets::{ClientBuilder, Limits};
+use tokio_websockets::ClientBuilder;
 
-use super::Connection;
+use super::{Connection, handshake::Handshake};
 use crate::settings::Compression;
 
 /// Why there is no connection.
@@ -33,9 +33,6 @@ pub(crate) enum ConnectError {
 
 /// TCP, TLS and upgrade together. Discord answers in well under a second; a dead route shows itself here.
 const CONNECT_WITHIN: Duration = Duration::from_secs(15);
-
-/// 64 KiB take in about fifty events with one read when many have come at once.
-const READ_BUFFER: usize = 64 * 1024;
 
 /// Opens connections with one TLS configuration for all shards.
 #[derive(Clone)]
@@ -78,11 +75,11 @@ impl Connector {
             Transport::Plain(tcp)
         };
         let (socket, _response) = ClientBuilder::from_uri(uri)
-            .limits(Limits::default().max_payload_len(Some(self.max_payload)))
-            .connect_on(BufReader::with_capacity(READ_BUFFER, transport))
+            .connect_on(Handshake::new(transport))
             .await
             .map_err(|source| ConnectError::WebSocket { host: host.clone(), source })?;
-        Ok(Connection::new(socket, self.compression, self.max_payload))
+        let (transport, first) = socket.into_inner().into_parts();
+        Ok(Connection::new(transport, first, self.compression, self.max_payload))
     }
 
     fn uri(&self, url: &str) -> Result<Uri, ConnectError> {

@@ -6,6 +6,7 @@
 
 mod connect;
 mod connection;
+mod handshake;
 
 pub(crate) use connect::{ConnectError, Connector, Transport};
 pub(crate) use connection::{Closed, Connection};
