@@ -12,6 +12,7 @@ use std::{
 
 use futures_util::StreamExt;
 use holdfast_discord::{etf, limits::SendBudget};
+use holdfast_cluster::ShardId;
 use serde_json::Value;
 use tokio::{
     io::AsyncReadExt,
@@ -84,6 +85,8 @@ pub(crate) struct About {
     pub(crate) invalidated: bool,
     /// Another replica brings it.
     pub(crate) spliced: bool,
+    /// The shard of ours that another replica wants for one leg of a client.
+    pub(crate) leg: Option<ShardId>,
 }
 
 impl Reading {
