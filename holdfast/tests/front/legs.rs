@@ -202,6 +202,46 @@ async fn clients_of_any_count_do_not_notice_that_three_replicas_are_resharded() 
     assert_eq!(discord.violations().len(), 0);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_away_meanwhile_goes_on_from_where_it_was() {
+    let discord = discord_with(4, 24, |limits| limits.max_concurrency = 16).await;
+    let fleet = Fleet::with_bound(&discord, 4, 3, 3, "[ws.reshard]\noverlap = \"1s\"").await;
+    let mut clients = Vec::new();
+    for shard in [[0, 1], [1, 4], [5, 8], [2, 3], [1, 2]] {
+        clients.push(Client::identified(&fleet.replicas[0].url, shard).await.0);
+    }
+    discord.traffic(Traffic::messages(200.0));
+    for client in &mut clients {
+        // Nothing is confirmed.
+        client.until_messages(100).await;
+        client.cut();
+    }
+    for replica in &fleet.replicas {
+        replica.nobody().await;
+    }
+    reshard(&fleet, 8).await;
+    let then = total(&discord);
+    until("messages afterwards", async || total(&discord) > then + 500).await;
+    for (number, client) in clients.iter_mut().enumerate() {
+        // Cut in the middle of what it missed, and once more behind it.
+        for more in [50, 400] {
+            client.connect(&fleet.replicas[(number + more) % 3].url).await;
+            client.send(&client.resume_payload()).await;
+            client.until_messages(client.ledger.count() + more).await;
+            client.cut();
+        }
+        assert_eq!(client.resume(&fleet.replicas[number % 3].url).await["t"], "RESUMED");
+    }
+    let sent = discord.stop_traffic().await.sent;
+    for client in &mut clients {
+        let own = own(&sent, client.shard);
+        client.until_last(&own).await;
+        client.ledger.assert_each_once(&own, &BTreeMap::new());
+        assert_eq!(client.seen.get("READY"), Some(&1));
+    }
+    assert_eq!(discord.violations().len(), 0);
+}
+
 /// Three replicas, none of which has more than its part of the shards.
 async fn apart(discord: &Simulator, shards: u32) -> Fleet {
     let fleet = Fleet::with_bound(discord, shards, 3, shards.div_ceil(3), "").await;
@@ -272,7 +312,8 @@ async fn follow(mut client: Client, urls: Vec<String>, mut turn: usize, mut end:
 
 /// Has the bot's shards changed to so many, and waits until they are.
 async fn reshard(fleet: &Fleet, shards: u32) {
-    let head = format!("POST /reshard?shards={shards} HTTP/1.1\r\nauthorization: Bot {}", crate::support::TOKEN);
+    let head =
+        format!("POST /reshard?shards={shards} HTTP/1.1\r\nauthorization: Bot {}", crate::support::TOKEN);
     let (status, said) = fleet.replicas[0].request(&format!("{head}\r\ncontent-length: 0")).await;
     assert_eq!(status, 202, "{said}");
     for replica in &fleet.replicas {

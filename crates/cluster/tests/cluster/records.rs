@@ -230,6 +230,7 @@ fn client(id: &str) -> ClientRecord {
             written: 7,
             confirmed: 6,
             owed: Some(5),
+            given: vec![(7, 61), (8, 64)],
         }),
     }
 }

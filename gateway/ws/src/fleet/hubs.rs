@@ -88,6 +88,11 @@ impl Hubs {
         self.change().keepers.extend(keepers);
     }
 
+    /// The replica that had a shard of the former count is gone.
+    pub(crate) fn forget_keeper(&self, id: ShardId) {
+        self.change().keepers.remove(&id);
+    }
+
     /// Shards of another count begin to gather. Some may be here already.
     pub(crate) fn expect(&self, total: u32) {
         let mut held = self.change();

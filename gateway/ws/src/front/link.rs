@@ -11,8 +11,8 @@ use std::{
 };
 
 use futures_util::StreamExt;
-use holdfast_discord::{etf, limits::SendBudget};
 use holdfast_cluster::ShardId;
+use holdfast_discord::{etf, limits::SendBudget};
 use serde_json::Value;
 use tokio::{
     io::AsyncReadExt,

@@ -230,6 +230,11 @@ impl Sessions {
         self.detach(id, connection, now_ms);
     }
 
+    /// Drops a session, as if it had never been.
+    pub(crate) fn forget(&mut self, id: &str) {
+        self.changed |= self.by_id.remove(id).is_some();
+    }
+
     /// How many resumes there have been: a change tells a connection to look whether it still holds its
     /// session.
     pub(crate) fn resumes(&self) -> u64 {

@@ -64,13 +64,7 @@ pub(super) fn identified(who: &Who, hub: &Hub, connection: u64) -> Identified {
 }
 
 /// The client's session begins at the log's end.
-fn begin(
-    front: &Front,
-    hub: &Arc<Hub>,
-    who: &Who,
-    since_former: bool,
-    connection: u64,
-) -> Option<Attached> {
+fn begin(front: &Front, hub: &Arc<Hub>, who: &Who, since_former: bool, connection: u64) -> Option<Attached> {
     let share = who.share(hub.total);
     let mut core = hub.core();
     let at = core.at_end()?;
@@ -121,6 +115,7 @@ pub(super) fn spread(who: &Who, sequence: u64, owed: Option<u64>) -> SpreadRecor
         written: sequence,
         confirmed: sequence,
         owed,
+        given: Vec::new(),
     }
 }
 
@@ -152,7 +147,9 @@ fn resume(
     let owed = held.spread.as_ref().and_then(|spread| spread.owed).filter(|until| sequence < *until);
     held.spread = Some(spread(who, sequence, owed));
     let requests = held.requests.clone();
-    core.save_clients(true);
+    if !former {
+        core.save_clients(true);
+    }
     drop(core);
     let mut leg = Leg::new(Arc::clone(hub), id, epoch, snapshot, position);
     (leg.end, leg.requests) = (end, requests);
@@ -168,7 +165,10 @@ fn place(record: &ClientSession, former: bool, sequence: u64) -> Option<Position
         // A client of the former count had positions of the shard of its number.
         None => former.then_some(sequence),
         Some(spread) if sequence >= spread.written => Some(record.written),
-        Some(spread) if sequence >= spread.confirmed => Some(record.confirmed),
+        Some(spread) if sequence >= spread.confirmed => {
+            let given = spread.given.partition_point(|(given, _)| *given <= sequence).checked_sub(1);
+            Some(given.map_or(record.confirmed, |given| record.confirmed.max(spread.given[given].1)))
+        }
         Some(_) => None,
     }
 }
@@ -178,10 +178,14 @@ fn join(hub: &Arc<Hub>, who: &Who, sequence: u64, connection: u64) -> Option<Att
     let mut core = hub.core();
     let (epoch, end) = (core.epoch, core.log.last());
     let begin = retired::beginning(&core);
-    let known = core.sessions.part_of(&who.session).map(|(_, record)| record.written);
+    let known = core.sessions.part_of(&who.session).map(|(id, record)| (id.clone(), record.written));
     // It has gone on there since, by way of another replica.
-    if !is_whole(&core) || known.is_some_and(|written| written > begin) {
+    if !is_whole(&core) || known.as_ref().is_some_and(|(_, written)| *written > begin) {
         return None;
+    }
+    if let Some((id, _)) = known {
+        // It came before, and another of its shards couldn't be reached.
+        core.sessions.forget(&id);
     }
     let client = Identified {
         // Nobody else's: another client's dead session isn't to be taken over.

@@ -230,7 +230,7 @@ impl Far {
     }
 
     /// Tells where the client is, unless that was `noted` and it isn't time for a heartbeat.
-    pub(super) fn note(&mut self, note: Note, noted: bool) {
+    pub(super) fn note(&mut self, note: &Note, noted: bool) {
         let now = Instant::now();
         if noted && now - self.beat < self.heartbeat / 2 {
             return;
@@ -240,7 +240,16 @@ impl Far {
             self.end(self.lost());
         }
         self.beat = now;
-        self.say(wire::payload(1, &note));
+        self.say(wire::payload(1, note));
+    }
+
+    /// A heartbeat, if it is time for one: there is no place to tell of yet.
+    pub(super) fn beat(&mut self) {
+        let now = Instant::now();
+        if now - self.beat >= self.heartbeat / 2 {
+            self.beat = now;
+            self.say(wire::payload(1, &()));
+        }
     }
 
     /// The client has everything of a shard of a former count.

@@ -5,11 +5,7 @@
 //! In: the shard's log, from memory or from disk, or what the replica says that has it. Out: the client's payloads in a
 //! batch, numbered by the session. The shard's lock is held while up to 64 KiB are copied, not while they are encoded.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    task::Context,
-};
+use std::{collections::BTreeMap, sync::Arc, task::Context};
 
 use holdfast_cluster::ShardId;
 
@@ -105,7 +101,10 @@ impl Leg {
         snapshot: Position,
         cursor: Position,
     ) -> Self {
-        Self { shard: ShardId::new(hub.shard, hub.total), ..Self::at(Side::Here(hub), record, epoch, snapshot, cursor) }
+        Self {
+            shard: ShardId::new(hub.shard, hub.total),
+            ..Self::at(Side::Here(hub), record, epoch, snapshot, cursor)
+        }
     }
 
     /// At another replica.
@@ -164,18 +163,18 @@ impl Leg {
     /// Notes the client's place at the shard. False: somebody else has the client there.
     pub(super) fn note(&mut self, note: Note, connection: u64) -> bool {
         let now = (note.written, note.confirmed, self.requests.len());
-        let noted = self.noted.replace(now) == Some(now);
+        let noted = self.noted.replace(now) == Some(now) && note.given.is_empty();
         match &mut self.side {
             Side::Here(hub) if !noted => match hub.core().sessions.held(&self.record, connection) {
                 Some(record) => {
-                    note_in(record, &note);
+                    note_in(record, note);
                     record.requests.clone_from(&self.requests);
                     true
                 }
                 None => false,
             },
             Side::There(far) => {
-                far.note(note, noted);
+                far.note(&note, noted);
                 true
             }
             Side::Here(_) | Side::Over => true,
@@ -254,13 +253,7 @@ impl Leg {
 
     /// Adds the client's payloads among the next entries: those that came in up to `until_ms`, as far as the batch
     /// has room.
-    pub(super) fn take(
-        &mut self,
-        until_ms: u64,
-        sieve: &Sieve<'_>,
-        number: Number<'_>,
-        batch: &mut Batch,
-    ) {
+    pub(super) fn take(&mut self, until_ms: u64, sieve: &Sieve<'_>, number: Number<'_>, batch: &mut Batch) {
         self.head = Head::Unknown;
         let hub = match &mut self.side {
             Side::Here(hub) => Arc::clone(hub),
@@ -329,10 +322,11 @@ impl Leg {
 }
 
 /// Notes a client's place in its record.
-pub(super) fn note_in(record: &mut ClientSession, note: &Note) {
+pub(super) fn note_in(record: &mut ClientSession, note: Note) {
     (record.written, record.confirmed) = (note.written, record.confirmed.max(note.confirmed));
     if let Some(spread) = &mut record.spread {
         ([spread.written, spread.confirmed], spread.owed) = (note.sequences, note.owed);
+        spread.given = note.given;
     }
 }
 

@@ -19,17 +19,18 @@ use super::{
     batch::Batch,
     bell::{Bell, Pulls},
     leg::{Halt, Leg, Sieve, note_in},
-    opening::{here, release},
+    loan::Loan,
     retired,
+    seek::release,
     turn::{self, Refill, Source},
-    wire::{self, ANSWER, ASK, Ask, COMMAND, GUILD, MARK, Note, SETTLE, What},
+    wire::{self, ANSWER, Ask, COMMAND, GUILD, MARK, Note, SETTLE, What},
 };
 use crate::{
     front::{
         Front,
         client::{Client, DISK_BYTES, view},
         commands::{self, Sender},
-        link::{About, Ended, Link, Payload, Writing},
+        link::{Link, Writing},
         outlet::{Outlet, Place},
         pump::Stopped,
         query::Refused,
@@ -38,12 +39,6 @@ use crate::{
     log::{Gap, OwnedRun, Position},
     shard::Hub,
 };
-
-/// A shard that another replica has asked for, and what of it.
-pub(crate) struct Loan {
-    hub: Arc<Hub>,
-    ask: Ask,
-}
 
 /// See the module's documentation.
 pub(crate) struct Lender {
@@ -79,42 +74,20 @@ enum Stage {
     Nothing,
 }
 
-impl Loan {
-    /// The runtime of the task that lends.
-    pub(crate) fn runtime(&self) -> &tokio::runtime::Handle {
-        &self.hub.runtime
-    }
-}
-
-/// Reads what another replica wants of a shard.
-pub(in crate::front) async fn asked(front: &Front, link: &mut Link) -> Result<Loan, Ended> {
-    let refused = |code, why: &str| Ended::Refused(Refused::new(code, why));
-    let Payload { op, data } = link.reading.next().await?;
-    let ask = serde_json::from_value::<Ask>(data).ok().filter(|_| op == ASK);
-    let ask = ask.ok_or_else(|| refused(4002, "not what a replica asks for"))?;
-    let hub = link.about.leg.and_then(|id| here(front, id, ask.what));
-    let hub = hub.ok_or_else(|| refused(4000, "the shard has moved: come again"))?;
-    if hub.core().sessions.count().0 >= front.settings.max_clients_per_shard {
-        let reason = format!("shard {} has as many clients as it may (max_clients_per_shard)", hub.shard);
-        return Err(refused(4008, &reason));
-    }
-    Ok(Loan { hub, ask })
-}
-
 /// Lends a shard.
 pub(in crate::front) fn lend(front: &Arc<Front>, loan: Loan, link: Box<Link>) -> Client<Box<Lender>> {
     let Loan { hub, ask } = loan;
     let Link { reading, writing, about } = *link;
+    front.metrics.legs_lent.inc();
     let bell = Bell::new(1);
     let pulls = Pulls::new(&bell, std::iter::once((0, &hub)));
-    let About { number, .. } = about;
     let lender = Lender {
         front: Arc::clone(front),
         writing,
         stage: Stage::Asked,
         wants: Wants { intents: ask.who.intents, own_user: 0 },
         view: view(ask.who.intents, ask.who.large_threshold),
-        connection: number,
+        connection: about.number,
         leg: None,
         bell,
         pulls: Some(pulls),
@@ -186,8 +159,8 @@ impl Lender {
         if !self.hub.core().sessions.holds(&leg.record, self.connection) {
             return Err(Stopped::Refused(Refused::new(4000, "resumed elsewhere")));
         }
-        let share = self.ask.who.share(self.hub.total);
-        let sieve = Sieve { front: &self.front, share, wants: &self.wants };
+        let sieve =
+            Sieve { front: &self.front, share: self.ask.who.share(self.hub.total), wants: &self.wants };
         let mut halted = None;
         while !self.batch.is_full() {
             if let Err(halt) = leg.look() {
@@ -238,12 +211,10 @@ impl Lender {
                 let gap = gap_marker(stream, leg.cursor, oldest);
                 (leg.cursor, self.told) = (to, to);
                 leg.rung();
-                let mut marker = format!("{{\"t\":\"{GAP}\",\"s\":{to},\"op\":0,\"d\":").into_bytes();
-                marker.extend_from_slice(&gap);
-                marker.push(b'}');
-                wire::event(to, 0, &marker, &mut self.scratch);
+                let gap = wire::dispatch(GAP, to, &gap);
+                wire::event(to, 0, &gap, &mut self.scratch);
                 self.writing.out.payload(&self.scratch);
-                Ok(Refill::Filled(marker.len()))
+                Ok(Refill::Filled(gap.len()))
             }
         }
     }
@@ -336,10 +307,11 @@ impl Outlet for Box<Lender> {
     }
 
     fn command(&mut self, op: u64, data: Value) -> Result<(), Refused> {
-        match (op, &self.leg) {
+        match (op, self.leg.take_if(|_| op == SETTLE)) {
             (COMMAND, _) => self.forward(data),
-            (SETTLE, Some(leg)) => {
+            (_, Some(leg)) => {
                 retired::settle_at(&self.hub, &leg.record, self.connection);
+                self.stage = Stage::Nothing;
                 Ok(())
             }
             _ => Err(Refused::new(4001, format!("opcode {op} is none that a replica sends"))),
@@ -355,8 +327,8 @@ impl Outlet for Box<Lender> {
             let mut core = self.hub.core();
             if let Some(record) = core.sessions.held(&leg.record, self.connection) {
                 let first = record.spread.as_ref().is_some_and(|spread| spread.written == u64::MAX);
-                note_in(record, &note);
-                if first {
+                note_in(record, note);
+                if first && !self.ask.what.is_former() {
                     core.save_clients(true);
                 }
             }
@@ -395,7 +367,9 @@ impl Outlet for Box<Lender> {
         if let Some(leg) = &mut self.leg {
             release(&self.front, leg, self.connection, ended);
         }
-        self.pulls = None;
+        if self.pulls.take().is_some() {
+            self.front.metrics.legs_lent.dec();
+        }
     }
 
     fn tell_gap(&mut self) {

@@ -4,7 +4,8 @@
 //!
 //! [`share`] says which events are a client's, [`attach`] takes it in at a shard, [`leg`] follows that, [`far`] at another
 //! replica, which [`lend`]s it by the words of [`wire`]. [`pump`] merges the legs in [`order`] and numbers what it gives,
-//! [`places`] remembers what the numbers stand for, [`sessions`] keeps that; [`opening`] and [`resuming`] begin.
+//! [`places`] remembers what the numbers stand for, [`sessions`] keeps that; [`opening`] and [`resuming`] begin, and [`seek`]
+//! the shards.
 
 mod attach;
 mod batch;
@@ -12,6 +13,7 @@ mod bell;
 mod far;
 mod leg;
 mod lend;
+mod loan;
 mod opening;
 mod order;
 mod places;
@@ -19,6 +21,7 @@ mod pump;
 mod resuming;
 mod retired;
 mod route;
+mod seek;
 mod sessions;
 mod share;
 mod snapshot;
@@ -29,8 +32,9 @@ use std::sync::Arc;
 
 use holdfast_cluster::ShardId;
 
-pub(crate) use lend::Loan;
-pub(super) use lend::{asked, lend};
+pub(super) use lend::lend;
+pub(crate) use loan::Loan;
+pub(super) use loan::asked;
 pub(super) use opening::{Prepared, identify, open};
 pub(super) use resuming::resume;
 pub(super) use sessions::Sessions;

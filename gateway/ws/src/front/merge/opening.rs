@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: AGPL-3.0-only
-//! How a client of another shard count opens: its shards are found, here or at other replicas, and asked for it.
+//! How a client of another shard count begins its session.
 //!
-//! In: IDENTIFY; what RESUME has found. Out: legs with the positions to go on from.
+//! In: IDENTIFY; what RESUME has found. Out: legs with the positions to go on from, when all shards have READY.
 
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use holdfast_cluster::ShardId;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -16,10 +15,11 @@ use super::{
     batch::Batch,
     bell::{Bell, Pulls},
     far::{Far, Over},
-    leg::{Leg, Side},
+    leg::Leg,
     places::Places,
     pump::{Merge, Stage},
     retired,
+    seek::Seeker,
     sessions::{Record, Session, State},
     snapshot::Snapshot,
     wire::{Ask, What, Who},
@@ -36,7 +36,6 @@ use crate::{
         pump::Stopped,
         query::Refused,
         source::Wants,
-        splice,
     },
     shard::{Command, Hub, Priority, new_session_id, unix_ms},
 };
@@ -79,104 +78,6 @@ pub(crate) struct Opened {
     pub(super) bell: Arc<Bell>,
     /// A shard at another replica leaves that.
     pub(super) leaving: CancellationToken,
-}
-
-/// A client on its way to its shards.
-pub(super) struct Seeker<'a> {
-    pub(super) front: &'a Arc<Front>,
-    pub(super) about: &'a About,
-    pub(super) who: Who,
-    pub(super) leaving: CancellationToken,
-}
-
-impl Seeker<'_> {
-    /// Asks for a shard that may be here.
-    async fn seek(&self, id: ShardId, what: What) -> Result<Option<Attached>, Refused> {
-        let ask = Ask { who: self.who.clone(), what };
-        if let Some(hub) = here(self.front, id, what) {
-            return Ok(attach(self.front, &hub, &ask, self.about.number));
-        }
-        let mut far = self.dial(id, what).await?;
-        match far.answered().await {
-            Ok(Some(answer)) => {
-                let mut leg = Leg::far(Box::new(far), answer.snapshot, answer.from);
-                leg.end = answer.end;
-                Ok(Some(Attached { leg, answer, begun: None }))
-            }
-            Ok(None) | Err(Over::Invalid) => Ok(None),
-            Err(Over::Closed(refused)) => Err(refused),
-        }
-    }
-
-    /// Asks for shards. None: one of them doesn't have what is wanted, and the others are let be.
-    pub(super) async fn seek_all(&self, asked: &[(ShardId, What)]) -> Result<Option<Vec<Attached>>, Refused> {
-        let found = join_all(asked.iter().map(|(id, what)| self.seek(*id, *what))).await;
-        let (mut all, mut failed) = (Vec::new(), None);
-        for found in found {
-            match found {
-                Ok(Some(attached)) => all.push(attached),
-                Ok(None) => failed = failed.or(Some(Ok(None))),
-                Err(refused) => failed = Some(Err(refused)),
-            }
-        }
-        let Some(failed) = failed else { return Ok(Some(all)) };
-        self.let_be(all);
-        failed
-    }
-
-    /// What is owed to the client by these shards of a former count.
-    async fn take(&self, former: &[ShardId]) -> Result<Vec<Attached>, Refused> {
-        let found = join_all(former.iter().map(|id| self.seek(*id, What::Take))).await;
-        let (found, refused): (Vec<_>, Vec<_>) = found.into_iter().partition(Result::is_ok);
-        let taken = found.into_iter().flatten().flatten().collect();
-        match refused.into_iter().find_map(Result::err) {
-            None => Ok(taken),
-            Some(refused) => {
-                self.let_be(taken);
-                Err(refused)
-            }
-        }
-    }
-
-    /// The client doesn't come.
-    pub(super) fn let_be(&self, attached: Vec<Attached>) {
-        for Attached { mut leg, .. } in attached {
-            release(self.front, &mut leg, self.about.number, false);
-        }
-    }
-
-    /// The client is known under this name and these intents where it has been before.
-    pub(super) fn is_known_as(&mut self, found: &[Attached]) {
-        if let Some(Attached { answer, .. }) = found.first() {
-            (self.who.name, self.who.intents) = (answer.name.clone(), answer.intents);
-        }
-    }
-
-    /// A connection to another replica for a shard.
-    async fn dial(&self, id: ShardId, what: What) -> Result<Far, Refused> {
-        let socket = splice::leg(self.front, id, self.about).await?;
-        let ask = Ask { who: self.who.clone(), what };
-        Ok(Far::new(self.front, id, socket, &ask, self.leaving.clone()))
-    }
-}
-
-/// A shard that is asked for, if it is here.
-pub(super) fn here(front: &Front, id: ShardId, what: What) -> Option<Arc<Hub>> {
-    if what.is_former() {
-        return front.hubs.former(id);
-    }
-    front.held(id.shard).filter(|hub| hub.total == id.total)
-}
-
-/// The client leaves a shard. `ended`: and ends its session.
-pub(super) fn release(front: &Front, leg: &mut Leg, connection: u64, ended: bool) {
-    let now_ms = unix_ms();
-    match std::mem::replace(&mut leg.side, Side::Over) {
-        Side::Here(hub) if ended => hub.core().sessions.end(&leg.record, connection, now_ms),
-        Side::Here(hub) => hub.core().sessions.detach(&leg.record, connection, now_ms),
-        Side::There(far) => far.close(front, if ended { 1000 } else { 4000 }),
-        Side::Over => {}
-    }
 }
 
 /// Asks a client's shards for it. None: it isn't owed anything by shards of a former count, and nothing else needs it.
@@ -224,7 +125,8 @@ pub(in crate::front) async fn identify(
 }
 
 fn forward_presence(front: &Front, part: &Part, about: &About, identify: &Identify, far: &mut [Far]) {
-    let Some(presence) = identify.presence.clone().filter(|_| front.settings.forward_identify_presence) else {
+    let Some(presence) = identify.presence.clone().filter(|_| front.settings.forward_identify_presence)
+    else {
         return;
     };
     let presence = Value::Object(presence);
@@ -355,12 +257,7 @@ pub(super) fn begin(merge: &mut Box<Merge>, cx: &mut std::task::Context<'_>) -> 
 }
 
 /// The legs of shards of a former count, then one per shard of the part. None: a shard is gone meanwhile.
-fn attach_current(
-    merge: &Merge,
-    who: &Who,
-    taken: Vec<Attached>,
-    far: Vec<Far>,
-) -> Option<Vec<Attached>> {
+fn attach_current(merge: &Merge, who: &Who, taken: Vec<Attached>, far: Vec<Far>) -> Option<Vec<Attached>> {
     let what = What::Begin { since_former: !taken.is_empty() };
     let ask = Ask { who: who.clone(), what };
     let (mut all, mut far) = (taken, far.into_iter());

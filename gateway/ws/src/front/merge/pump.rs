@@ -21,7 +21,9 @@ use super::{
     far::{Far, Over, Said},
     leg::{Halt, Leg, Side, Sieve},
     opening::{self, Waiting},
-    order, retired, route,
+    order,
+    places::Places,
+    retired, route, seek,
     sessions::{Session, State},
     snapshot::{Added, Snapshot},
     turn::{self, Refill, Source},
@@ -160,8 +162,8 @@ impl Merge {
                     };
                     self.legs[index].take(until_ms, &sieve, &mut number, &mut self.batch);
                 }
-                // Those have come to their end.
-                None if of_former => {}
+                // Those have come to their end meanwhile.
+                None if of_former && self.legs[..self.retired].iter().all(Leg::is_done) => {}
                 None => break,
             }
         }
@@ -219,6 +221,21 @@ impl Merge {
 
     fn cursors(&self) -> Vec<Position> {
         self.legs.iter().map(|leg| leg.cursor).collect()
+    }
+
+    /// Notes the client's place at all of its shards; `exactly`: with what each of its sequences stands for. False:
+    /// somebody else has it.
+    fn note_at(&mut self, places: &Places, exactly: bool) -> bool {
+        let (sequence, (confirmed, at)) = (places.sequence(), places.confirmed());
+        let owed = self.owed(sequence);
+        let mut held = true;
+        for (index, (leg, at)) in self.legs.iter_mut().zip(at).enumerate() {
+            let given = if exactly { places.given(index) } else { Vec::new() };
+            let sequences = [sequence, confirmed];
+            let note = Note { written: leg.written, confirmed: *at, sequences, owed, given };
+            held &= leg.note(note, self.connection);
+        }
+        held
     }
 
     /// The sequence by which the client has everything of the shards of the former count, while it may still need them.
@@ -307,19 +324,16 @@ impl Outlet for Box<Merge> {
     }
 
     fn note(&mut self) {
+        if let Stage::AwaitReady(waiting) = &mut self.stage {
+            let taken = waiting.taken.iter_mut().filter_map(|attached| attached.leg.far_mut());
+            taken.chain(&mut waiting.far).for_each(Far::beat);
+        }
         let Some(session) = self.session.clone() else { return };
         let Some(mut state) = session.held(self.connection) else { return };
         if retired::settle(&self.front, &mut self.legs[..self.retired], &state.places, self.connection) {
             self.legs.iter_mut().for_each(Leg::note_again);
         }
-        let (sequence, (confirmed, at)) = (state.places.sequence(), state.places.confirmed());
-        let owed = self.owed(sequence);
-        let mut lost = false;
-        for (leg, at) in self.legs.iter_mut().zip(at) {
-            let note = Note { written: leg.written, confirmed: *at, sequences: [sequence, confirmed], owed };
-            lost |= !leg.note(note, self.connection);
-        }
-        if lost {
+        if !self.note_at(&state.places, false) {
             // Somebody else has it.
             state.detach();
         }
@@ -345,12 +359,13 @@ impl Outlet for Box<Merge> {
         let held = state.map(|mut state| {
             state.detach();
             state.places.mark(&cursors);
+            self.note_at(&state.places, true);
         });
         if let Some(session) = session.filter(|_| ended && held.is_some()) {
             self.front.merged.remove(&session.id);
         }
         for leg in &mut self.legs {
-            opening::release(&self.front, leg, self.connection, ended);
+            seek::release(&self.front, leg, self.connection, ended);
         }
         // Whoever waits for the client to be gone stores its places right away.
         self.pulls = None;

@@ -14,10 +14,11 @@ use super::{
     attach::Attached,
     bell::Bell,
     leg::Leg,
-    opening::{Opened, Seeker},
+    opening::Opened,
     places::{MAX_LEGS, Places},
     pump::Stage,
     retired,
+    seek::Seeker,
     sessions::{Record, Session, State},
     wire::{What, Who},
 };
@@ -160,6 +161,15 @@ async fn stored(
             let before: Vec<_> = former.iter().map(|id| (*id, resume(true))).collect();
             let fits = !before.is_empty() && before.len() + part.holders.len() <= MAX_LEGS;
             let before = if fits { seeker.seek_all(&before).await } else { Ok(None) };
+            // What came before those, nobody has any more.
+            let is_last = |before: &Vec<Attached>| !before.iter().any(|attached| attached.answer.owed);
+            let before = match before {
+                Ok(Some(before)) if !is_last(&before) => {
+                    seeker.let_be(before);
+                    Ok(None)
+                }
+                before => before,
+            };
             let Ok(Some(mut before)) = before else {
                 seeker.let_be(found.unwrap_or_default());
                 return before.map(|_| None);

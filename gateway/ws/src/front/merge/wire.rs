@@ -117,7 +117,7 @@ pub(super) struct Answer {
 }
 
 /// Where a client is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Note {
     /// At the shard.
     pub(super) written: Position,
@@ -126,6 +126,9 @@ pub(super) struct Note {
     pub(super) sequences: [u64; 2],
     /// The sequence by which it has what shards of a former count had for it, if they had anything.
     pub(super) owed: Option<u64>,
+    /// Sequences between these, with the positions that they stand for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) given: Vec<(u64, Position)>,
 }
 
 /// A payload of ours.
@@ -136,6 +139,14 @@ pub(super) fn payload(op: u64, data: &impl Serialize) -> String {
 /// What a client sends, as a payload for the shard.
 pub(super) fn command(op: u64, data: &Value) -> String {
     payload(COMMAND, &json!({ "op": op, "d": data }))
+}
+
+/// A dispatch as it would lie in a log.
+pub(super) fn dispatch(name: &str, position: Position, data: &[u8]) -> Vec<u8> {
+    let mut payload = format!("{{\"t\":\"{name}\",\"s\":{position},\"op\":0,\"d\":").into_bytes();
+    payload.extend_from_slice(data);
+    payload.push(b'}');
+    payload
 }
 
 /// An event as it is told.
