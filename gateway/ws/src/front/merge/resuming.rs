@@ -179,11 +179,13 @@ async fn stored(
                 None => {
                     seeker.is_known_as(&before);
                     let asked: Vec<_> = part.ids().map(|id| (id, What::Join { sequence })).collect();
-                    let Ok(Some(joined)) = seeker.seek_all(&asked).await else {
-                        seeker.let_be(before);
-                        return Ok(None);
-                    };
-                    joined
+                    match seeker.seek_all(&asked).await {
+                        Ok(Some(joined)) => joined,
+                        other => {
+                            seeker.let_be(before);
+                            return other.map(|_| None);
+                        }
+                    }
                 }
             };
             before.extend(current);
