@@ -172,6 +172,13 @@ pub struct SpreadRecord {
     pub written: u64,
     /// A client that has this sequence has the shard's events up to `confirmed`.
     pub confirmed: u64,
+    /// Shards of a former count may have something for it that comes first: a client that has this sequence has that.
+    #[serde(default)]
+    pub owed: Option<u64>,
+    /// Sequences between these two, rising, each with the shard's position that it stands for: noted when the client's
+    /// connection ends.
+    #[serde(default)]
+    pub given: Vec<(u64, u64)>,
 }
 
 impl fmt::Debug for SpreadRecord {

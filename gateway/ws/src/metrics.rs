@@ -45,6 +45,7 @@ pub(crate) struct Metrics {
     pub(crate) caught_up: Counter,
     pub(crate) intents_missing: Counter,
     pub(crate) members_from_state: Counter,
+    pub(crate) legs_lent: Gauge,
     pub(crate) splices: Gauge,
     pub(crate) splices_refused: Counter,
     pub(crate) splices_failed: Counter,
@@ -137,6 +138,7 @@ impl Metrics {
             caught_up: Counter::default(),
             intents_missing: Counter::default(),
             members_from_state: Counter::default(),
+            legs_lent: Gauge::default(),
             splices: Gauge::default(),
             splices_refused: Counter::default(),
             splices_failed: Counter::default(),
@@ -265,6 +267,11 @@ impl Metrics {
         registry.register("holdfast_ws_events", "Events from Discord", self.events.clone());
         registry.register("holdfast_ws_client_closes", "Clients closed, by close code", self.closes.clone());
         registry.register("holdfast_ws_client_connections", "Clients connected", self.connections.clone());
+        registry.register(
+            "holdfast_ws_legs_lent",
+            "Parts of clients that other replicas merge",
+            self.legs_lent.clone(),
+        );
         registry.register(
             "holdfast_ws_splices",
             "Clients relayed to the replica that has their shard",

@@ -12,6 +12,7 @@ mod damage;
 mod encodings;
 mod heartbeats;
 mod intents;
+mod legs;
 mod members;
 mod process;
 mod reshard;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 //! Clients that reach another replica than the one that runs their shard: they notice nothing.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use futures_util::SinkExt;
 use holdfast_simulator::{Simulator, Traffic};
@@ -12,8 +12,8 @@ use tokio_websockets::Message;
 use crate::{
     encodings::Reader,
     support::{
-        ALL, BINARY, CLOSE, Client, Ended, Holdfast, Ledger, TEXT, TOKEN, Wire, discord, frame, of_shard,
-        request, until, within,
+        ALL, BINARY, CLOSE, Client, Ended, Fleet, Holdfast, Ledger, TEXT, TOKEN, Wire, back, discord, frame,
+        of_shard, request, try_back, until, within,
     },
 };
 
@@ -23,7 +23,7 @@ const SHARDS: u32 = 8;
 #[tokio::test(flavor = "multi_thread")]
 async fn every_form_reaches_the_shards_owner() {
     let discord = discord(SHARDS, 3 * SHARDS).await;
-    let fleet = Fleet::start(&discord, 2, "").await;
+    let fleet = Fleet::start(&discord, SHARDS, 2, "").await;
     let shard = fleet.shard_of(1).await;
     let mut readers = Vec::new();
     for encoding in ["json", "etf"] {
@@ -81,7 +81,7 @@ async fn commands_pass(discord: &Simulator, reader: &mut Reader, shard: u32) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_is_resumed_through_either_replica() {
     let discord = discord(SHARDS, 2 * SHARDS).await;
-    let fleet = Fleet::start(&discord, 2, "").await;
+    let fleet = Fleet::start(&discord, SHARDS, 2, "").await;
     let shard = fleet.shard_of(1).await;
     let (wrong, right) = (fleet.replicas[0].url.as_str(), fleet.replicas[1].url.as_str());
     let (mut client, _) = Client::identified(right, [shard, SHARDS]).await;
@@ -112,7 +112,7 @@ async fn a_session_is_resumed_through_either_replica() {
 #[tokio::test(flavor = "multi_thread")]
 async fn closes_pass_both_ways() {
     let discord = discord(SHARDS, SHARDS).await;
-    let fleet = Fleet::start(&discord, 2, "max_clients_per_shard = 1").await;
+    let fleet = Fleet::start(&discord, SHARDS, 2, "max_clients_per_shard = 1").await;
     let shard = fleet.shard_of(1).await;
     let wrong = &fleet.replicas[0];
     // The owner refuses a second client, the other replica a wrong token, either in Discord's words.
@@ -156,7 +156,7 @@ async fn closes_pass_both_ways() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_owners_clients_resume_after_the_takeover() {
     let discord = discord(SHARDS, 2 * SHARDS).await;
-    let mut fleet = Fleet::start(&discord, 3, "").await;
+    let mut fleet = Fleet::start(&discord, SHARDS, 3, "").await;
     let mut clients = Vec::new();
     for shard in 0..SHARDS {
         clients.push(Client::identified(&fleet.replicas[0].url, [shard, SHARDS]).await.0);
@@ -202,7 +202,7 @@ async fn a_killed_owners_clients_resume_after_the_takeover() {
 #[tokio::test(flavor = "multi_thread")]
 async fn when_a_replica_comes_clients_follow_their_shards_from_where_they_are() {
     let discord = discord(SHARDS, 2 * SHARDS).await;
-    let mut fleet = Fleet::start(&discord, 2, "").await;
+    let mut fleet = Fleet::start(&discord, SHARDS, 2, "").await;
     discord.traffic(Traffic::messages(400.0));
     let (told, end) = watch::channel(None);
     let mut following = Vec::new();
@@ -263,7 +263,7 @@ async fn follow(mut client: Client, url: String, guilds: Vec<u64>, mut end: End)
 #[tokio::test(flavor = "multi_thread")]
 async fn who_only_says_that_it_is_a_replica_is_refused() {
     let (single, discord) = (discord(1, 1).await, discord(SHARDS, SHARDS).await);
-    let fleet = Fleet::start(&discord, 2, "").await;
+    let fleet = Fleet::start(&discord, SHARDS, 2, "").await;
     let alone = Holdfast::start(&single, "").await;
     let forged = format!("0/8 0000000000000001 192.0.2.1:1 1 {:032x} {:064x}", 1, 2);
     for holdfast in [&fleet.replicas[0], &alone] {
@@ -280,120 +280,19 @@ async fn who_only_says_that_it_is_a_replica_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_of_another_shard_count_is_told_that_its_shards_are_apart() {
-    let discord = discord(SHARDS, SHARDS).await;
-    let fleet = Fleet::start(&discord, 2, "").await;
-    for holdfast in &fleet.replicas {
-        let mut wire = Wire::open(&holdfast.url).await;
-        wire.say(&json!({ "op": 2, "d": { "token": TOKEN, "intents": ALL, "properties": {} } })).await;
-        let (code, reason) = wire.closed().await;
-        assert_eq!(code, 4010);
-        assert!(reason.contains("is not held here"), "{reason}");
-    }
-    // Where all are at one replica, either reaches it.
-    let shard = fleet.shard_of(1).await;
-    let mut wire = Wire::open(&fleet.replicas[0].url).await;
-    let data = json!({ "token": TOKEN, "intents": ALL, "shard": [shard, 2 * SHARDS], "properties": {} });
-    wire.say(&json!({ "op": 2, "d": data })).await;
-    let (_, ready) = wire.frame().await.expect("READY comes");
-    let ready: Value = serde_json::from_slice(&ready).expect("READY is JSON");
-    assert_eq!(ready["d"]["shard"], json!([shard, 2 * SHARDS]));
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn replicas_with_a_certificate_splice_over_tls() {
     let discord = discord(SHARDS, SHARDS).await;
     let folder = tempfile::tempdir().expect("a temporary folder");
     let connector = crate::tls::certificate(folder.path());
     let file = |name: &str| folder.path().join(name).display().to_string();
     let tls = format!("tls = {{ cert = \"{}\", key = \"{}\" }}", file("cert.pem"), file("key.pem"));
-    let fleet = Fleet::start(&discord, 2, &tls).await;
+    let fleet = Fleet::start(&discord, SHARDS, 2, &tls).await;
     let shard = fleet.shard_of(1).await;
     let mut socket = crate::tls::connect(&fleet.replicas[0], &connector).await;
     assert_eq!(crate::tls::next(&mut socket).await["op"], 10);
     socket.send(Message::text(identify(shard).to_string())).await.expect("IDENTIFY is sent");
     assert_eq!(crate::tls::next(&mut socket).await["t"], "READY");
     assert_eq!(fleet.replicas[0].metric("holdfast_ws_splices").await, 1.0);
-}
-
-/// Replicas of one bot with 8 shards.
-struct Fleet {
-    replicas: Vec<Holdfast>,
-    cluster: String,
-}
-
-impl Fleet {
-    /// Starts replicas, one after the other, and waits until each runs what it should.
-    async fn start(discord: &Simulator, count: usize, ws: &str) -> Self {
-        let prefix = format!("splice-{:016x}", fastrand::u64(..));
-        let cluster = format!(
-            "[cluster]\nurl = \"redis://127.0.0.1:6379\"\nprefix = \"{prefix}\"\nexpiry = \"6s\"\nrenew_interval = \"1s\"\n"
-        );
-        let mut fleet = Self { replicas: Vec::new(), cluster };
-        for _ in 0..count {
-            fleet.add(discord, ws).await;
-            until("every shard runs where it should", async || fleet.is_settled().await).await;
-        }
-        fleet
-    }
-
-    async fn add(&mut self, discord: &Simulator, ws: &str) {
-        // A third one gets shards of those before it, whatever their names are.
-        let weight = if self.replicas.len() < 2 { 100 } else { 400 };
-        let ws = format!("{ws}\n{}weight = {weight}\n", self.cluster);
-        let holdfast = Holdfast::start(discord, &ws).await;
-        until("the replica is one", async || holdfast.metric("holdfast_cluster_takeovers_total").await > 0.0)
-            .await;
-        self.replicas.push(holdfast);
-    }
-
-    /// Whether what has been handed over has been taken, and runs.
-    async fn is_settled(&self) -> bool {
-        let (mut given, mut taken, mut live) = (0.0, 0.0, 0);
-        for (index, replica) in self.replicas.iter().enumerate() {
-            given += replica.metric("holdfast_cluster_handovers_total").await;
-            taken += replica.metric("holdfast_cluster_takeovers_total").await;
-            live += self.shards(index).await.len();
-        }
-        taken == given + f64::from(SHARDS) && live == SHARDS as usize
-    }
-
-    /// The shards that are live at a replica.
-    async fn shards(&self, replica: usize) -> Vec<u32> {
-        let page = self.replicas[replica].page("/shards").await;
-        let shards: Vec<Value> = serde_json::from_str(&page).unwrap_or_default();
-        let live = shards.iter().filter(|shard| shard["phase"] == "live");
-        live.filter_map(|shard| shard["shard"].as_u64()?.try_into().ok()).collect()
-    }
-
-    /// One of them.
-    async fn shard_of(&self, replica: usize) -> u32 {
-        self.shards(replica).await[0]
-    }
-}
-
-/// Comes back through a replica until RESUMED: the shard may be on its way.
-async fn back(client: &mut Client, url: &str) {
-    within("the session is resumed", async {
-        while let Err(ended) = try_back(client, url).await {
-            assert_ne!(ended, Ended::Closed(4010));
-            client.cut();
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    })
-    .await;
-}
-
-async fn try_back(client: &mut Client, url: &str) -> Result<(), Ended> {
-    client.try_connect(url).await?;
-    client.try_send(&client.resume_payload()).await?;
-    loop {
-        let payload = client.next().await?;
-        assert_ne!(payload["op"], 9, "the session is lost");
-        if payload["t"] == "RESUMED" {
-            return Ok(());
-        }
-    }
 }
 
 /// IDENTIFY for one of the shards.

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use holdfast_simulator::{Fault, FaultKind, Traffic};
 
-use crate::support::{Fleet, Holdfast, until};
+use crate::support::{Fleet, Holdfast, Server, until};
 
 /// Lines of `[ws]`: long enough for an event to come over both connections of this machine.
 const OVERLAP: &str = "[ws.reshard]\noverlap = \"2s\"";
@@ -116,6 +116,71 @@ async fn a_replica_that_dies_while_the_new_shards_gather_is_replaced() {
     dead.kill();
     fleet.shards = 8;
     fleet.settled(&replicas.iter().collect::<Vec<_>>()).await;
+    fleet.worker.until_more(200).await;
+    fleet.assert_whole().await;
+    fleet.end().await;
+}
+
+/// Its old shards are resumed and cut by others, its new ones resumed from their gates.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_dies_while_the_old_shards_are_cut_is_waited_for_and_nothing_is_lost() {
+    let mut fleet = fleet(4).await;
+    let mut replicas = vec![fleet.replica().await, fleet.replica().await, fleet.replica().await];
+    fleet.settled(&replicas.iter().collect::<Vec<_>>()).await;
+    fleet.discord.traffic(Traffic::mixed(20.0));
+    fleet.worker.until_more(100).await;
+    assert_eq!(post(&replicas[0], "shards=8").await.0, 202);
+    let cutting = async || replicas[0].page("/reshard").await.contains("cutting");
+    until("the old shards are being cut", cutting).await;
+    replicas.remove(2).kill();
+    fleet.shards = 8;
+    fleet.settled(&replicas.iter().collect::<Vec<_>>()).await;
+    fleet.worker.until_more(200).await;
+    fleet.assert_whole().await;
+    fleet.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_comes_meanwhile_takes_its_part() {
+    let mut fleet = fleet(4).await;
+    let mut replicas = vec![fleet.replica().await, fleet.replica().await];
+    fleet.settled(&replicas.iter().collect::<Vec<_>>()).await;
+    fleet.discord.traffic(Traffic::mixed(20.0));
+    fleet.worker.until_more(100).await;
+    assert_eq!(post(&replicas[0], "shards=8").await.0, 202);
+    fleet.discord.wait_for_records(2, 8).await.expect("some of the new shards identify");
+    replicas.push(fleet.replica().await);
+    fleet.shards = 8;
+    fleet.settled(&replicas.iter().collect::<Vec<_>>()).await;
+    fleet.worker.until_more(200).await;
+    fleet.assert_whole().await;
+    assert_eq!(fleet.worker.account().gaps, 0);
+    fleet.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_away_for_a_while_delays_it() {
+    let store = Server::start();
+    let mut fleet = Fleet::at(&store.url(), 4, 48, |limits| limits.max_concurrency = 16).await;
+    fleet.ws = OVERLAP;
+    let replicas = [fleet.replica().await, fleet.replica().await];
+    let all = replicas.each_ref();
+    fleet.settled(&all).await;
+    fleet.discord.traffic(Traffic::mixed(20.0));
+    fleet.worker.until_more(100).await;
+    assert_eq!(post(&replicas[0], "shards=8").await.0, 202);
+    fleet.discord.wait_for_records(2, 8).await.expect("some of the new shards identify");
+    store.freeze();
+    // Events come all the same.
+    fleet.worker.until_more(100).await;
+    store.thaw();
+    until("the old shards are being cut", async || replicas[0].page("/reshard").await.contains("cutting"))
+        .await;
+    store.freeze();
+    until("the store is missed", async || replicas[0].answer("/readyz").await.0 == 503).await;
+    store.thaw();
+    fleet.shards = 8;
+    fleet.settled(&all).await;
     fleet.worker.until_more(200).await;
     fleet.assert_whole().await;
     fleet.end().await;

@@ -229,6 +229,8 @@ fn client(id: &str) -> ClientRecord {
             shard: [0, 1],
             written: 7,
             confirmed: 6,
+            owed: Some(5),
+            given: vec![(7, 61), (8, 64)],
         }),
     }
 }

@@ -10,6 +10,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
+use holdfast_cluster::{Owner, ShardId};
 use tokio::sync::watch;
 
 use crate::shard::Hub;
@@ -25,6 +26,8 @@ struct Held {
     current: Fleet,
     next: Option<Fleet>,
     retired: Option<Arc<Fleet>>,
+    /// Which replicas have shards of the former count, as far as others do.
+    keepers: BTreeMap<ShardId, Owner>,
 }
 
 /// Shards of one count that run here.
@@ -45,7 +48,7 @@ impl Fleet {
 impl Hubs {
     /// Of a bot with `total` shards; none runs here yet.
     pub(crate) fn new(total: u32) -> Arc<Self> {
-        let held = Held { current: Fleet::new(total), next: None, retired: None };
+        let held = Held { current: Fleet::new(total), next: None, retired: None, keepers: BTreeMap::new() };
         Arc::new(Self { held: RwLock::new(held), opening: watch::Sender::new(false) })
     }
 
@@ -69,6 +72,27 @@ impl Hubs {
         self.held().retired.clone()
     }
 
+    /// The shard, if it is of the former count and was here.
+    pub(crate) fn former(&self, id: ShardId) -> Option<Arc<Hub>> {
+        let held = self.held();
+        held.retired.as_ref().filter(|retired| retired.total == id.total)?.hubs.get(&id.shard).cloned()
+    }
+
+    /// Which replica has a shard of the former count, if another does.
+    pub(crate) fn keeper(&self, id: ShardId) -> Option<Owner> {
+        self.held().keepers.get(&id).cloned()
+    }
+
+    /// Shards of the former count were cut at these replicas.
+    pub(crate) fn are_kept(&self, keepers: impl Iterator<Item = (ShardId, Owner)>) {
+        self.change().keepers.extend(keepers);
+    }
+
+    /// The replica that had a shard of the former count is gone.
+    pub(crate) fn forget_keeper(&self, id: ShardId) {
+        self.change().keepers.remove(&id);
+    }
+
     /// Shards of another count begin to gather. Some may be here already.
     pub(crate) fn expect(&self, total: u32) {
         let mut held = self.change();
@@ -87,6 +111,7 @@ impl Hubs {
         let mut held = self.change();
         if let Some(next) = held.next.take() {
             held.retired = Some(Arc::new(std::mem::replace(&mut held.current, next)));
+            held.keepers.clear();
             self.opening.send_replace(true);
         }
     }
@@ -104,7 +129,10 @@ impl Hubs {
 
     /// Nobody comes any more for what the retired shards of a count have.
     pub(crate) fn forget_retired(&self, total: u32) {
-        self.change().retired.take_if(|retired| retired.total == total);
+        let mut held = self.change();
+        if held.retired.take_if(|retired| retired.total == total).is_some() {
+            held.keepers.clear();
+        }
     }
 
     /// Whether there are shards of a count, or are to be.
@@ -113,11 +141,13 @@ impl Hubs {
         held.current.total == total || held.next.as_ref().is_some_and(|next| next.total == total)
     }
 
-    /// The shard runs here from now on.
+    /// The shard runs here from now on. One of the former count does until it is cut: its owner has died meanwhile.
     pub(crate) fn insert(&self, hub: Arc<Hub>) {
         let mut held = self.change();
         if let Some(fleet) = held.of(hub.total) {
             fleet.hubs.insert(hub.shard, hub);
+        } else if let Some(retired) = held.retired.as_mut().filter(|retired| retired.total == hub.total) {
+            Arc::make_mut(retired).hubs.insert(hub.shard, hub);
         }
     }
 

@@ -168,9 +168,7 @@ impl<P: Place> Client<P> {
         }
         self.place.with(|outlet| match payload.op {
             1 => {
-                if let Some(sequence) = payload.data.as_u64() {
-                    outlet.confirm(sequence);
-                }
+                outlet.heartbeat(&payload.data);
                 outlet.writing().out.payload(br#"{"t":null,"s":null,"op":11,"d":null}"#);
                 Ok(())
             }
@@ -202,8 +200,7 @@ impl<O: Outlet> Left<O> {
             self.outlet.writing().send(br#"{"t":null,"s":null,"op":1,"d":null}"#).await.ok()?;
             loop {
                 let payload = self.reading.next().await.ok()?;
-                if payload.op == 1 {
-                    self.outlet.confirm(payload.data.as_u64()?);
+                if payload.op == 1 && self.outlet.heartbeat(&payload.data) {
                     return Some(());
                 }
             }

@@ -84,6 +84,7 @@ fn identify_with(pump: &mut Pump, about: &About, identify: Identify) {
         identity: identity(&identify.token),
         name,
         intents: identify.intents,
+        shard: [pump.hub.shard, pump.hub.total],
     });
     pump.front.note_intents(identify.intents);
     if let Some(presence) = identify.presence.filter(|_| pump.front.settings.forward_identify_presence) {

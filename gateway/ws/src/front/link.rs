@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use holdfast_cluster::ShardId;
 use holdfast_discord::{etf, limits::SendBudget};
 use serde_json::Value;
 use tokio::{
@@ -84,6 +85,8 @@ pub(crate) struct About {
     pub(crate) invalidated: bool,
     /// Another replica brings it.
     pub(crate) spliced: bool,
+    /// The shard of ours that another replica wants for one leg of a client.
+    pub(crate) leg: Option<ShardId>,
 }
 
 impl Reading {

@@ -124,7 +124,7 @@ async fn open(front: Arc<Front>, mut link: Link, connected: Connected) {
         opened = opening::open(&front, &mut link) => opened,
     };
     match opened {
-        Ok((Serving::Other(other), opening)) => {
+        Ok((Serving::Other(other), Some(opening))) => {
             if let Some(link) = Box::pin(splice::run(&front, link, other, &opening)).await {
                 let tasks = front.tasks.clone();
                 tasks.spawn("client without session", reopen(front, link, connected));
@@ -137,12 +137,17 @@ async fn open(front: Arc<Front>, mut link: Link, connected: Connected) {
             tasks.spawn_on(&runtime, "client", async move {
                 let over = match serving {
                     Serving::One(hub) => {
+                        let Some(opening) = opening else { return };
                         let client = direct::open(&front, &hub, link, opening);
                         client::run(Arc::clone(&front), client).await
                     }
                     // Boxed: it would be held room for in every client's task.
-                    Serving::Several(part) => {
-                        let client = merge::open(&front, part, link, opening);
+                    Serving::Several(part, prepared) => {
+                        let client = merge::open(&front, part, link, prepared);
+                        Box::pin(client::run(Arc::clone(&front), client)).await
+                    }
+                    Serving::Lent(loan) => {
+                        let client = Ok(merge::lend(&front, loan, link));
                         Box::pin(client::run(Arc::clone(&front), client)).await
                     }
                     Serving::Other(_) => None,
@@ -190,7 +195,7 @@ async fn upgrade(front: &Front, tcp: TcpStream, peer: SocketAddr, tls: Option<Tl
         return None;
     }
     let brought = match head.ticket.as_deref().map(|ticket| splice::admit(front, ticket)).transpose() {
-        Ok(ticket) => ticket.map(|ticket| ticket.peer),
+        Ok(ticket) => ticket,
         Err((status, reason)) => {
             let _ = respond(&mut writer, &Page::status(status, reason)).await;
             return None;
@@ -213,8 +218,9 @@ async fn upgrade(front: &Front, tcp: TcpStream, peer: SocketAddr, tls: Option<Tl
     let out = Outgoing::new(query.encoding, query.transport, stored);
     let reading = Reading::new(socket.into_inner(), frames, query.encoding, PAYLOADS_A_MINUTE * slack);
     let number = front.next_connection();
-    let (peer, spliced) = (brought.unwrap_or(peer), brought.is_some());
-    let about = About { query, peer, number, invalidated: false, spliced };
+    let leg = brought.filter(|ticket| ticket.leg).map(|ticket| ticket.shard);
+    let (peer, spliced) = (brought.map_or(peer, |ticket| ticket.peer), brought.is_some());
+    let about = About { query, peer, number, invalidated: false, spliced, leg };
     let mut link = Link { reading, writing: Writing { writer, out, control }, about };
     if let Some(refused) = refused {
         front.metrics.closed(refused.code);

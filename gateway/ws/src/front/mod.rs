@@ -41,8 +41,9 @@ pub(crate) use listener::serve;
 pub(crate) use splice::Replicas;
 
 use self::{
-    identify::Identify,
-    merge::{Part, Sessions},
+    identify::{Identify, Resume},
+    link::About,
+    merge::{Holder, Part, Prepared, Sessions},
     opening::{Opening, Serving},
     query::Refused,
 };
@@ -51,7 +52,7 @@ use crate::{
     log::Position,
     metrics::Metrics,
     settings::{CatchUpFrom, Config},
-    shard::{Begun, Command, Core, Hub, Identified, Priority, SessionLimits, shard_of_session, unix_ms},
+    shard::{Begun, Command, Core, Hub, Identified, Priority, SessionLimits, client_of_session, unix_ms},
 };
 
 /// What all clients' tasks share.
@@ -84,6 +85,11 @@ fn is_young(core: &Core) -> bool {
     core.ready.is_some()
         && is_below(core.guilds.len())
         && is_below(core.guilds.snapshot().guilds().iter().filter(|guild| !guild.unavailable()).count())
+}
+
+/// A shard is another replica's by now.
+fn moved(shard: u32) -> Refused {
+    Refused::new(4000, format!("shard {shard} has moved: come again"))
 }
 
 /// Names of events that belong into catch-up, by kind.
@@ -136,11 +142,6 @@ impl Front {
         !self.settings.validate_token || *token == self.settings.discord.token
     }
 
-    /// Whether a client's shard count is ours.
-    fn is_ours(&self, shard: Option<[u32; 2]>) -> bool {
-        shard.unwrap_or([0, 1])[1] == self.hubs.total()
-    }
-
     /// What is found for the number of all shards. That may change meanwhile: then it is looked for again.
     fn at_one_count<T>(&self, find: impl Fn(u32) -> T) -> T {
         loop {
@@ -152,21 +153,23 @@ impl Front {
         }
     }
 
-    /// What serves a client that identifies so, under this name.
-    fn serving(&self, identify: &Identify, name: Option<&str>) -> Result<Serving, Refused> {
+    /// What serves a client that identifies so.
+    async fn serving(self: &Arc<Self>, about: &About, identify: &Identify) -> Result<Serving, Refused> {
         let [shard, count] = identify.shard.unwrap_or([0, 1]);
-        self.at_one_count(|total| {
-            let part = Part::of([shard, count], total, |shard| self.hub_with_room(shard))?;
-            if count != total {
-                return Ok(Serving::Several(part));
+        loop {
+            let total = self.hubs.total();
+            let part = Part::of([shard, count], total, |shard| self.holder(shard, true))?;
+            let hub = self.held(shard).filter(|_| count == total);
+            let needed = hub.as_ref().is_none_or(|hub| is_young(&hub.core()));
+            let prepared = merge::identify(self, &part, about, identify, needed).await?;
+            if self.hubs.total() == total {
+                return match (prepared, hub) {
+                    (None, Some(hub)) => Ok(Serving::One(hub)),
+                    (None, None) => Err(moved(shard)),
+                    (Some(prepared), _) => Ok(Serving::Several(part, prepared)),
+                };
             }
-            let hub = self.hub_with_room(shard)?;
-            let credential = opening::identity(&identify.token);
-            if merge::owe(self, &part, &credential, name) || is_young(&hub.core()) {
-                return Ok(Serving::Several(part));
-            }
-            Ok(Serving::One(hub))
-        })
+        }
     }
 
     /// The shard, if it runs here and isn't about to leave.
@@ -174,29 +177,26 @@ impl Front {
         self.hubs.get(shard).filter(|hub| !hub.leaving.is_cancelled())
     }
 
-    /// The shard that a client needs, if that isn't here but may be at another replica: the lowest of them.
+    /// The shard whose owner serves a client, if that may be another replica.
     fn elsewhere(&self, opening: &Opening) -> Option<ShardId> {
         self.at_one_count(|total| {
-            let is_away = |shard: &u32| self.held(*shard).is_none();
-            let away = match opening {
-                Opening::Identify(identify) => {
-                    let client = identify.shard.unwrap_or([0, 1]);
-                    merge::shards(client, total).find(is_away)
-                }
-                Opening::Resume(resume) => {
-                    let named = shard_of_session(&resume.session_id).filter(|shard| *shard < total);
-                    // Any shard can tell that it doesn't know the session.
-                    let nobody = || self.hubs.all().is_empty().then_some(0);
-                    let needed = named.map_or_else(nobody, |shard| Some(shard).filter(is_away));
-                    // The id's number may be one of a former count.
-                    needed.filter(|_| {
-                        let client = self.client_of(&resume.session_id);
-                        client.is_none_or(|client| merge::shards(client, total).any(|shard| is_away(&shard)))
-                    })
-                }
+            let client = match opening {
+                Opening::Identify(identify) => Some(identify.shard.unwrap_or([0, 1])),
+                Opening::Resume(resume) => client_of_session(&resume.session_id),
             };
-            away.map(|shard| ShardId::new(shard, total))
+            // Any shard can tell that it doesn't know a session.
+            let nobody = || self.hubs.all().is_empty().then_some(0);
+            let home = client.map_or_else(nobody, |client| merge::home(client, total))?;
+            self.held(home).is_none().then_some(ShardId::new(home, total))
         })
+    }
+
+    /// Who has one of our shards; where that is us, for one more client if it is `new`.
+    fn holder(&self, shard: u32, new: bool) -> Result<Holder, Refused> {
+        if self.replicas.is_some() && self.held(shard).is_none() {
+            return Ok(Holder::There);
+        }
+        if new { self.hub_with_room(shard).map(Holder::Here) } else { self.hub(shard).map(Holder::Here) }
     }
 
     /// One of our shards, for one more client.
@@ -215,32 +215,30 @@ impl Front {
         })
     }
 
-    /// What serves the session with this id. None: there are no shards.
-    fn serving_session(&self, id: &str) -> Option<Serving> {
-        self.at_one_count(|total| {
-            let client = self.client_of(id);
-            if let Some(Ok(part)) = client.map(|client| Part::of(client, total, |shard| self.hub(shard))) {
-                return Some(Serving::Several(part));
+    /// What serves the session that a client resumes. None: there are no shards.
+    async fn serving_session(
+        self: &Arc<Self>,
+        about: &About,
+        resume: &Resume,
+    ) -> Result<Option<Serving>, Refused> {
+        loop {
+            let total = self.hubs.total();
+            let client = client_of_session(&resume.session_id);
+            // One of our count has its session at the shard of its number, unless it was begun at others.
+            let own = client.filter(|[_, count]| *count == total).and_then(|[shard, _]| self.hubs.get(shard));
+            if let Some(hub) = own.filter(|hub| hub.core().sessions.has_whole(&resume.session_id)) {
+                return Ok(Some(Serving::One(hub)));
             }
-            let hub = shard_of_session(id).and_then(|shard| self.hubs.get(shard));
-            // Any shard can tell that it doesn't know the session.
-            hub.or_else(|| self.hubs.all().into_iter().next()).map(Serving::One)
-        })
-    }
-
-    /// Shard and shard count of the client whose session this is, if several shards have it, or have to go on with it.
-    fn client_of(&self, id: &str) -> Option<[u32; 2]> {
-        let named = shard_of_session(id)?;
-        // The session of an earlier process, or of another, as its shards have it: the lowest of them by its number,
-        // unless their count has changed since.
-        let spread_at = |hub: &Arc<Hub>| {
-            let core = hub.core();
-            core.sessions.part_of(id)?.1.spread.as_ref().map(|spread| spread.shard)
-        };
-        (self.merged.client(id))
-            .or_else(|| spread_at(&self.hubs.get(named)?))
-            .or_else(|| merge::client_of(&self.hubs, id))
-            .or_else(|| self.hubs.all().iter().find_map(spread_at))
+            let part = client.map(|client| Part::of(client, total, |shard| self.holder(shard, false)));
+            let Some(Ok(part)) = part else {
+                // Any shard can tell that it doesn't know the session.
+                return Ok(self.hubs.all().into_iter().next().map(Serving::One));
+            };
+            let resumed = merge::resume(self, &part, about, resume).await?;
+            if self.hubs.total() == total || resumed.is_none() {
+                return Ok(Some(Serving::Several(part, Prepared::Resume(resumed))));
+            }
+        }
     }
 
     /// Begins a client's session at a snapshot's position.

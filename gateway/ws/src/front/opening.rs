@@ -13,7 +13,8 @@ use super::{
     Front,
     identify::{Identify, Resume},
     link::{Ended, Link, Payload},
-    merge::Part,
+    merge::{self, Loan, Part, Prepared},
+    moved,
     query::Refused,
     splice::{self, Splice},
 };
@@ -24,7 +25,9 @@ pub(crate) enum Serving {
     /// The shard of its number: our counts are equal.
     One(Arc<Hub>),
     /// All our shards that hold its guilds.
-    Several(Part),
+    Several(Part, Prepared),
+    /// One of them, for another replica.
+    Lent(Loan),
     /// Another replica.
     Other(Box<Splice>),
 }
@@ -34,7 +37,8 @@ impl Serving {
     pub(crate) fn runtime(&self) -> Option<&Handle> {
         match self {
             Self::One(hub) => Some(&hub.runtime),
-            Self::Several(part) => part.runtime(),
+            Self::Several(part, _) => part.runtime(),
+            Self::Lent(loan) => Some(loan.runtime()),
             Self::Other(_) => None,
         }
     }
@@ -65,8 +69,13 @@ pub(crate) async fn hello(front: &Front, link: &mut Link) -> std::io::Result<()>
 }
 
 /// Reads until the client identifies or resumes, and finds what serves it.
-pub(crate) async fn open(front: &Front, link: &mut Link) -> Result<(Serving, Opening), Ended> {
+pub(crate) async fn open(front: &Arc<Front>, link: &mut Link) -> Result<(Serving, Option<Opening>), Ended> {
     let within = front.settings.identify_timeout;
+    if link.about.leg.is_some() {
+        are_open(front).await?;
+        let loan = timeout(within, merge::asked(front, link)).await.unwrap_or(Err(Ended::Gone(None)));
+        return Ok((Serving::Lent(loan?), None));
+    }
     let (opening, data) = timeout(within, read(link)).await.unwrap_or_else(|_| {
         let reason = format!("no IDENTIFY or RESUME within {} s", within.as_secs());
         Err(Ended::Refused(Refused::new(4009, reason)))
@@ -83,19 +92,24 @@ pub(crate) async fn open(front: &Front, link: &mut Link) -> Result<(Serving, Ope
         link.about.invalidated = false;
         tokio::time::sleep(PACE.mul_f64(fastrand::f64() / 2.0 + 0.5)).await;
     }
-    timeout(within, front.hubs.are_open())
-        .await
-        .map_err(|_| Ended::Refused(Refused::new(4000, "the bot is being resharded: come again")))?;
+    are_open(front).await?;
     if let Some(splice) = other(front, link, &opening, &data).await.map_err(Ended::Refused)? {
-        return Ok((Serving::Other(Box::new(splice)), opening));
+        return Ok((Serving::Other(Box::new(splice)), Some(opening)));
     }
     let serving = match &opening {
-        Opening::Identify(identify) => {
-            front.serving(identify, link.about.query.name.as_deref()).map_err(Ended::Refused)?
+        Opening::Identify(identify) => front.serving(&link.about, identify).await.map_err(Ended::Refused)?,
+        Opening::Resume(resume) => {
+            let serving = front.serving_session(&link.about, resume).await.map_err(Ended::Refused)?;
+            serving.ok_or(Ended::Gone(None))?
         }
-        Opening::Resume(resume) => front.serving_session(&resume.session_id).ok_or(Ended::Gone(None))?,
     };
-    Ok((serving, opening))
+    Ok((serving, Some(opening)))
+}
+
+/// Waits while the bot is being resharded.
+async fn are_open(front: &Front) -> Result<(), Ended> {
+    let open = timeout(front.settings.identify_timeout, front.hubs.are_open()).await;
+    open.map_err(|_| Ended::Refused(Refused::new(4000, "the bot is being resharded: come again")))
 }
 
 /// The way to the replica that runs the client's shard, if we don't.
@@ -114,12 +128,8 @@ async fn other(
                 found => return Ok(found),
             }
         }
-        return match opening {
-            // Refused as it is where there is one process only.
-            Opening::Identify(identify) if !front.is_ours(identify.shard) => Ok(None),
-            // It has left since the ticket was taken. The client comes again, and is brought to where it is then.
-            _ => Err(Refused::new(4000, format!("shard {} has moved: come again", shard.shard))),
-        };
+        // It has left since the ticket was taken. The client comes again, and is brought to where it is then.
+        return Err(moved(shard.shard));
     }
     Ok(None)
 }

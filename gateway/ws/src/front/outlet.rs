@@ -23,6 +23,14 @@ pub(super) trait Outlet: Sized {
     /// A heartbeat: the client has everything up to this sequence, and what was filtered away since.
     fn confirm(&mut self, sequence: u64);
 
+    /// The same, as it came. Whether that is all that whoever was asked for it has to say.
+    fn heartbeat(&mut self, data: &Value) -> bool {
+        if let Some(sequence) = data.as_u64() {
+            self.confirm(sequence);
+        }
+        true
+    }
+
     /// Everything that was to be written has been.
     fn flushed(&mut self);
 

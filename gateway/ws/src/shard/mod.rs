@@ -41,7 +41,8 @@ pub(crate) use readers::{Answered, Reader};
 pub(crate) use ready::{ForClient, Ready};
 pub(crate) use recover::{Recovered, Recovery, recover};
 pub(crate) use sessions::{
-    Begun, Client as Identified, Limits as SessionLimits, Resume as Resumed, shard_of_session,
+    Begun, Client as Identified, ClientSession, Limits as SessionLimits, Resume as Resumed,
+    client_of_session, new_session_id,
 };
 pub use task::FatalClose;
 pub(crate) use task::{ShardTask, reconnect_backoff};

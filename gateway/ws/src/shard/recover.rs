@@ -56,7 +56,7 @@ pub(crate) fn recover(recovery: Recovery<'_>) -> Result<Recovered, OpenError> {
         None => Log::in_memory(log),
     };
     let guilds = Guilds::new(state.clone());
-    let mut core = Core::new(shard, log, guilds, Sessions::new(shard.0, sessions), store.clone());
+    let mut core = Core::new(shard, log, guilds, Sessions::new(sessions), store.clone());
     let clients = store.load_clients();
     let record = store.load().filter(|record| (record.shard, record.total) == shard);
     core.had_session = record.is_some() || !clients.is_empty() || core.log.last_sequence().is_some();

@@ -63,7 +63,6 @@ pub(crate) struct Limits {
 
 /// All client sessions of a shard by session id.
 pub(crate) struct Sessions {
-    shard: u32,
     limits: Limits,
     by_id: HashMap<String, ClientSession>,
     changed: bool,
@@ -78,6 +77,8 @@ pub(crate) struct Begun {
     pub(crate) id: String,
     /// What the client last had, if it takes over from a dead session: catch-up goes from here.
     pub(crate) since: Option<Position>,
+    /// Shards of a former count had something for that dead session.
+    pub(crate) owed: bool,
 }
 
 /// What a new session knows of its client.
@@ -87,11 +88,13 @@ pub(crate) struct Client {
     pub(crate) identity: String,
     pub(crate) name: Option<String>,
     pub(crate) intents: u64,
+    /// Its own shard and shard count.
+    pub(crate) shard: [u32; 2],
 }
 
 impl Sessions {
-    pub(crate) fn new(shard: u32, limits: Limits) -> Self {
-        Self { shard, limits, by_id: HashMap::new(), changed: false, moved: false, resumes: 0 }
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self { limits, by_id: HashMap::new(), changed: false, moved: false, resumes: 0 }
     }
 
     /// Begins a session at position `at`. Takes over the dead session of the same identity that was
@@ -112,10 +115,11 @@ impl Sessions {
             .filter(|(_, session)| session.identity == client.identity && session.name == client.name)
             .max_by_key(|(_, session)| session.detached_ms)
             .map(|(id, _)| id.clone());
-        let since = dead
-            .and_then(|id| self.by_id.remove(&id))
-            .map(|dead| if confirmed { dead.confirmed } else { dead.written });
-        let id = new_id(self.shard);
+        let dead = dead.and_then(|id| self.by_id.remove(&id));
+        let spread = dead.as_ref().and_then(|dead| dead.spread.as_ref());
+        let owed = spread.is_some_and(|spread| spread.owed.is_some_and(|until| spread.written < until));
+        let since = dead.map(|dead| if confirmed { dead.confirmed } else { dead.written });
+        let id = new_session_id(client.shard);
         let reached = since.map_or(at, |since| since.min(at));
         let session = ClientSession {
             identity: client.identity,
@@ -133,7 +137,7 @@ impl Sessions {
         };
         self.by_id.insert(id.clone(), session);
         self.changed = true;
-        Begun { id, since: since.filter(|since| *since < at) }
+        Begun { id, since: since.filter(|since| *since < at), owed }
     }
 
     /// Whether `id` can go on behind `sequence`. On `From` and `Ahead` it is attached to `connection`;
@@ -180,8 +184,16 @@ impl Sessions {
         self.by_id.values().map(|session| session.written).min()
     }
 
-    /// The part of a spread session that is here, with its id.
+    /// Whether a client has this session here alone.
+    pub(crate) fn has_whole(&self, session_id: &str) -> bool {
+        self.by_id.get(session_id).is_some_and(|session| session.spread.is_none())
+    }
+
+    /// What is here of a session, with the id of that: a part of one that is spread over several shards, or the whole.
     pub(crate) fn part_of(&self, session_id: &str) -> Option<(&String, &ClientSession)> {
+        if self.has_whole(session_id) {
+            return self.by_id.get_key_value(session_id);
+        }
         let is_part = |session: &ClientSession| {
             session.spread.as_ref().is_some_and(|spread| spread.session_id == session_id)
         };
@@ -216,6 +228,11 @@ impl Sessions {
             session.base = Position::MAX;
         }
         self.detach(id, connection, now_ms);
+    }
+
+    /// Drops a session, as if it had never been.
+    pub(crate) fn forget(&mut self, id: &str) {
+        self.changed |= self.by_id.remove(id).is_some();
     }
 
     /// How many resumes there have been: a change tells a connection to look whether it still holds its
@@ -319,24 +336,28 @@ fn record(id: &str, session: &ClientSession, stream: Option<StreamId>) -> Client
 /// The epoch of sessions whose upstream session is lost: no other is ever this high.
 const LOST_EPOCH: u64 = u64::MAX;
 
-/// 128 random bits and the shard's number: whoever holds the id and the credential may resume, at whatever
-/// connection.
-fn new_id(shard: u32) -> String {
+/// 128 random bits, and the client's shard and shard count: whoever holds the id and the credential may resume, at
+/// whatever connection, at whatever replica, whatever our count of shards is by then.
+pub(crate) fn new_session_id([shard, count]: [u32; 2]) -> String {
     let mut bytes = [0_u8; 16];
     if rustls::crypto::ring::default_provider().secure_random.fill(&mut bytes).is_err() {
         fastrand::fill(&mut bytes);
     }
-    let mut id = String::with_capacity(40);
+    let mut id = String::with_capacity(ID_LEN);
     for byte in bytes {
         let _ = write!(id, "{byte:02x}");
     }
-    let _ = write!(id, "{shard:08x}");
+    let _ = write!(id, "{shard:08x}{count:08x}");
     id
 }
 
-/// The shard to which a session id belongs.
-pub(crate) fn shard_of_session(id: &str) -> Option<u32> {
-    u32::from_str_radix(id.get(32..40).filter(|_| id.len() == 40)?, 16).ok()
+const ID_LEN: usize = 48;
+
+/// Shard and shard count of the client that a session id was given to.
+pub(crate) fn client_of_session(id: &str) -> Option<[u32; 2]> {
+    let number = |range| u32::from_str_radix(id.get(range)?, 16).ok();
+    let (shard, count) = (number(32..40)?, number(40..ID_LEN)?);
+    (id.len() == ID_LEN && shard < count).then_some([shard, count])
 }
 
 #[cfg(test)]
@@ -350,8 +371,9 @@ mod tests {
         sessions.detach(&id, 1, 1_000);
         assert_eq!(resume(&mut sessions, &id, 12, 2), Resume::From);
         assert!(sessions.holds(&id, 2));
-        assert_eq!(shard_of_session(&id), Some(7));
-        assert_eq!(shard_of_session("ä"), None);
+        assert_eq!(client_of_session(&id), Some([7, 8]));
+        assert_eq!(client_of_session(&new_session_id([8, 8])), None);
+        assert_eq!(client_of_session("ä"), None);
     }
 
     #[test]
@@ -483,11 +505,11 @@ mod tests {
     const STREAM: StreamId = StreamId::from_number(9);
 
     fn sessions() -> Sessions {
-        Sessions::new(7, Limits { expiry: Duration::from_secs(60), max: 3 })
+        Sessions::new(Limits { expiry: Duration::from_secs(60), max: 3 })
     }
 
     fn client(connection: u64) -> Client {
-        Client { connection, identity: "token".into(), name: None, intents: 0 }
+        Client { connection, identity: "token".into(), name: None, intents: 0, shard: [7, 8] }
     }
 
     fn begin(sessions: &mut Sessions, connection: u64, at: Position) -> Begun {

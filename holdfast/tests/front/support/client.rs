@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
-use tokio_websockets::{ClientBuilder, MaybeTlsStream, Message, WebSocketStream};
+use tokio_websockets::{ClientBuilder, CloseCode, MaybeTlsStream, Message, WebSocketStream};
 
 use super::{ALL, Ledger, TOKEN, within};
 
@@ -221,6 +221,14 @@ impl Client {
                 return ended;
             }
         }
+    }
+
+    /// Closes the connection with this code.
+    pub(crate) async fn close(&mut self, code: u16) {
+        let mut socket = self.socket.take().expect("connected");
+        let code = CloseCode::try_from(code).expect("a code");
+        socket.send(Message::close(Some(code), "")).await.expect("the close is sent");
+        while let Some(Ok(_)) = within("the end", socket.next()).await {}
     }
 
     /// Drops the connection without a word.

@@ -4,11 +4,13 @@
 mod client;
 pub(crate) mod demand;
 pub(crate) mod etf;
+mod fleet;
 mod ledger;
 mod process;
 mod wire;
 
 pub(crate) use client::{Client, Ended};
+pub(crate) use fleet::{Fleet, back, try_back};
 pub(crate) use ledger::Ledger;
 pub(crate) use process::{Holdfast, Setup};
 pub(crate) use wire::{BINARY, CLOSE, PING, TEXT, Wire, frame, identify, read_close, request};

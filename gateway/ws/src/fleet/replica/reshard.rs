@@ -235,6 +235,9 @@ impl Replica {
     async fn open_new(&mut self, known: Reshard) {
         let new = self.of_count(known.to);
         let publishes = self.starter.amqp.is_some();
+        if known.cut == known.from {
+            self.find_keepers(known.from).await;
+        }
         let cluster = &self.member.cluster;
         let mut due = Vec::new();
         for (lease, new) in new.iter().filter(|_| known.cut == known.from) {
@@ -263,6 +266,15 @@ impl Replica {
             // It is told again with the next step.
             let _ = cluster.opened(&open).await;
         }
+    }
+
+    /// Finds out who has the old shards: they are kept there for clients, and nobody will have a lease on them.
+    async fn find_keepers(&self, from: u32) {
+        let shards: Vec<ShardId> = ShardId::all(from).collect();
+        let Ok(owners) = self.member.cluster.owners(&shards).await else { return };
+        let own = self.member.cluster.identity().id;
+        let others = shards.into_iter().zip(owners).filter_map(|(shard, owner)| Some((shard, owner?)));
+        self.starter.hubs.are_kept(others.filter(|(_, owner)| owner.replica != own));
     }
 
     /// What clients have set on the old shards, wherever they were.

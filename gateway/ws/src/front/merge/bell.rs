@@ -59,8 +59,9 @@ impl Reader for Pull {
 }
 
 impl Pulls {
-    pub(super) fn new(bell: &Arc<Bell>, hubs: &[Arc<Hub>]) -> Self {
-        let pulls = hubs.iter().enumerate().map(|(leg, hub)| {
+    /// Shards by the number of their leg.
+    pub(super) fn new<'a>(bell: &Arc<Bell>, hubs: impl Iterator<Item = (usize, &'a Arc<Hub>)>) -> Self {
+        let pulls = hubs.map(|(leg, hub)| {
             let pull: Arc<dyn Reader> = Arc::new(Pull { bell: Arc::clone(bell), leg });
             hub.readers.join(Arc::clone(&pull));
             (Arc::clone(hub), pull)

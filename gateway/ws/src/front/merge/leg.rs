@@ -2,26 +2,33 @@
 //! One of our shards behind a client of another shard count: a cursor in its log. That of a shard of a former count has
 //! an end.
 //!
-//! In: the shard's log, from memory or from disk. Out: the client's payloads in a batch, numbered by the session. The
-//! shard's lock is held while up to 64 KiB are copied, not while they are encoded.
+//! In: the shard's log, from memory or from disk, or what the replica says that has it. Out: the client's payloads in a
+//! batch, numbered by the session. The shard's lock is held while up to 64 KiB are copied, not while they are encoded.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, task::Context};
 
-use super::{places::Places, share::Share};
+use holdfast_cluster::ShardId;
+
+use super::{
+    batch::Batch,
+    far::{Far, Over, Said},
+    share::Share,
+    wire::Note,
+};
 use crate::{
     front::{
         Front,
-        pump::{BATCH_BYTES, LOOKED_AT},
+        query::Refused,
         source::{FromDisk, Wants, catches_up},
     },
     log::{DiskRead, Meta, OwnedRun, Position, Read, Run, StreamId},
-    shard::{Hub, Opened, restore_nonce},
+    shard::{ClientSession, Hub, Opened},
 };
 
 /// See the module's documentation.
 pub(super) struct Leg {
-    /// None once the client has confirmed everything of a shard of a former count.
-    pub(super) hub: Option<Arc<Hub>>,
+    pub(super) shard: ShardId,
+    pub(super) side: Side,
     /// Where the log ends of a shard of a former count.
     pub(super) end: Option<Position>,
     /// The id of the client's record at the shard: the place from which a later IDENTIFY is caught up.
@@ -44,6 +51,15 @@ pub(super) struct Leg {
     head: Head,
 }
 
+/// Where a leg's shard is.
+pub(super) enum Side {
+    Here(Arc<Hub>),
+    /// At another replica.
+    There(Box<Far>),
+    /// Nowhere: the client has confirmed everything of a shard of a former count.
+    Over,
+}
+
 /// What comes next on a leg.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Head {
@@ -63,22 +79,18 @@ pub(super) enum Halt {
     NewSession,
     /// What comes next is no longer there.
     Gone { stream: StreamId, oldest: Position },
+    /// Its replica is lost, or wants the client to go.
+    Refused(Refused),
 }
+
+/// How a leg's events are numbered.
+pub(super) type Number<'a> = &'a mut dyn FnMut(Position) -> u64;
 
 /// What a leg's entries are sifted by.
 pub(super) struct Sieve<'a> {
     pub(super) front: &'a Front,
     pub(super) share: Share,
     pub(super) wants: &'a Wants,
-}
-
-/// Payloads on their way from the logs to the client's encoder.
-#[derive(Default)]
-pub(super) struct Batch {
-    bytes: Vec<u8>,
-    ends: Vec<usize>,
-    /// Bytes that were copied or passed over.
-    spent: usize,
 }
 
 impl Leg {
@@ -90,7 +102,21 @@ impl Leg {
         cursor: Position,
     ) -> Self {
         Self {
-            hub: Some(hub),
+            shard: ShardId::new(hub.shard, hub.total),
+            ..Self::at(Side::Here(hub), record, epoch, snapshot, cursor)
+        }
+    }
+
+    /// At another replica.
+    pub(super) fn far(far: Box<Far>, snapshot: Position, cursor: Position) -> Self {
+        let shard = far.shard;
+        Self { shard, ..Self::at(Side::There(far), String::new(), 0, snapshot, cursor) }
+    }
+
+    fn at(side: Side, record: String, epoch: u64, snapshot: Position, cursor: Position) -> Self {
+        Self {
+            shard: ShardId::new(0, 0),
+            side,
             end: None,
             record,
             epoch,
@@ -98,7 +124,7 @@ impl Leg {
             cursor,
             written: cursor,
             requests: BTreeMap::new(),
-            noted: Some((cursor, cursor, 0)),
+            noted: None,
             opened: None,
             disk: None,
             head: Head::Unknown,
@@ -106,20 +132,52 @@ impl Leg {
     }
 
     /// Of a shard of a former count, of which the client has everything and nothing is needed any more.
-    pub(super) fn over(end: Position) -> Self {
-        Self {
-            hub: None,
-            end: Some(end),
-            record: String::new(),
-            epoch: 0,
-            snapshot: 0,
-            cursor: end,
-            written: end,
-            requests: BTreeMap::new(),
-            noted: None,
-            opened: None,
-            disk: None,
-            head: Head::End,
+    pub(super) fn over(shard: ShardId, end: Position) -> Self {
+        Self { shard, end: Some(end), head: Head::End, ..Self::at(Side::Over, String::new(), 0, 0, end) }
+    }
+
+    /// The shard, if it is here.
+    pub(super) fn hub(&self) -> Option<&Arc<Hub>> {
+        match &self.side {
+            Side::Here(hub) => Some(hub),
+            _ => None,
+        }
+    }
+
+    /// The other replica's end, if the shard is there.
+    pub(super) fn far_mut(&mut self) -> Option<&mut Far> {
+        match &mut self.side {
+            Side::There(far) => Some(far),
+            _ => None,
+        }
+    }
+
+    /// Hears what another replica has said.
+    pub(super) fn hear(&mut self, cx: &mut Context<'_>) {
+        if let Side::There(far) = &mut self.side {
+            far.poll(cx);
+            self.head = Head::Unknown;
+        }
+    }
+
+    /// Notes the client's place at the shard. False: somebody else has the client there.
+    pub(super) fn note(&mut self, note: Note, connection: u64) -> bool {
+        let now = (note.written, note.confirmed, self.requests.len());
+        let noted = self.noted.replace(now) == Some(now) && note.given.is_empty();
+        match &mut self.side {
+            Side::Here(hub) if !noted => match hub.core().sessions.held(&self.record, connection) {
+                Some(record) => {
+                    note_in(record, note);
+                    record.requests.clone_from(&self.requests);
+                    true
+                }
+                None => false,
+            },
+            Side::There(far) => {
+                far.note(&note, noted);
+                true
+            }
+            Side::Here(_) | Side::Over => true,
         }
     }
 
@@ -158,9 +216,16 @@ impl Leg {
             return Ok(());
         }
         self.disk = None;
-        let Some(hub) = &self.hub else {
-            self.head = Head::End;
-            return Ok(());
+        let hub = match &mut self.side {
+            Side::Here(hub) => hub,
+            Side::There(far) => {
+                self.head = look_far(far, &mut self.cursor)?;
+                return Ok(());
+            }
+            Side::Over => {
+                self.head = Head::End;
+                return Ok(());
+            }
         };
         let core = hub.core();
         self.opened.clone_from(&core.opened);
@@ -188,20 +253,17 @@ impl Leg {
 
     /// Adds the client's payloads among the next entries: those that came in up to `until_ms`, as far as the batch
     /// has room.
-    pub(super) fn take(
-        &mut self,
-        index: usize,
-        until_ms: u64,
-        sieve: &Sieve<'_>,
-        places: &mut Places,
-        batch: &mut Batch,
-    ) {
+    pub(super) fn take(&mut self, until_ms: u64, sieve: &Sieve<'_>, number: Number<'_>, batch: &mut Batch) {
         self.head = Head::Unknown;
-        let Some(hub) = self.hub.clone() else { return };
+        let hub = match &mut self.side {
+            Side::Here(hub) => Arc::clone(hub),
+            Side::There(far) => return take_far(far, &mut self.cursor, until_ms, number, batch),
+            Side::Over => return,
+        };
         let sieve = &Sieve { share: sieve.share.of(hub.total), ..*sieve };
         if let Some(mut disk) = self.disk.take() {
             if let Some(run) = disk.rest() {
-                self.sift(&run, (index, hub.shard), until_ms, sieve, places, batch);
+                self.sift(&run, hub.shard, until_ms, sieve, number, batch);
             }
             disk.at = disk.run.metas.partition_point(|meta| meta.position <= self.cursor);
             self.disk = (disk.at < disk.run.metas.len()).then_some(disk);
@@ -210,17 +272,17 @@ impl Leg {
         let core = hub.core();
         // A new session since the last look is seen by the next.
         if let (true, Read::Memory(run)) = (core.epoch == self.epoch, core.log.read(self.cursor)) {
-            self.sift(&run, (index, hub.shard), until_ms, sieve, places, batch);
+            self.sift(&run, hub.shard, until_ms, sieve, number, batch);
         }
     }
 
     fn sift(
         &mut self,
         run: &Run<'_>,
-        (index, shard): (usize, u32),
+        shard: u32,
         until_ms: u64,
         sieve: &Sieve<'_>,
-        places: &mut Places,
+        number: Number<'_>,
         batch: &mut Batch,
     ) {
         for (at, meta) in run.metas.iter().enumerate() {
@@ -230,12 +292,12 @@ impl Leg {
             }
             let payload = run.payload(at);
             if let Some(nonce) = self.requests.get(&meta.audience) {
-                batch.add(meta, payload, places.give(index, meta.position));
+                batch.add(meta, payload, number(meta.position));
                 batch.restore_nonce(nonce.as_deref());
             } else if self.takes(shard, meta, payload, sieve) {
-                batch.add(meta, payload, places.give(index, meta.position));
+                batch.add(meta, payload, number(meta.position));
             }
-            batch.spent += LOOKED_AT;
+            batch.looked_at();
             self.cursor = meta.position;
         }
     }
@@ -259,41 +321,45 @@ impl Leg {
     }
 }
 
-impl Batch {
-    pub(super) fn is_full(&self) -> bool {
-        self.spent >= BATCH_BYTES
+/// Notes a client's place in its record.
+pub(super) fn note_in(record: &mut ClientSession, note: Note) {
+    (record.written, record.confirmed) = (note.written, record.confirmed.max(note.confirmed));
+    if let Some(spread) = &mut record.spread {
+        ([spread.written, spread.confirmed], spread.owed) = (note.sequences, note.owed);
+        spread.given = note.given;
     }
+}
 
-    /// Adds a payload with another sequence in the place of its position.
-    fn add(&mut self, meta: &Meta, payload: &[u8], sequence: u64) {
-        let (before, rest) = payload.split_at(meta.digits_at as usize);
-        self.bytes.extend_from_slice(before);
-        self.bytes.extend_from_slice(itoa::Buffer::new().format(sequence).as_bytes());
-        self.bytes.extend_from_slice(&rest[usize::from(meta.digits)..]);
-        self.ends.push(self.bytes.len());
-        self.spent += payload.len();
+/// What comes next from another replica. What lies up to a mark isn't for the client.
+fn look_far(far: &mut Far, cursor: &mut Position) -> Result<Head, Halt> {
+    while let Some(Said::Mark(position)) = far.next() {
+        *cursor = (*cursor).max(*position);
+        far.take();
     }
-
-    /// Gives the last payload its client's nonce.
-    fn restore_nonce(&mut self, nonce: Option<&str>) {
-        self.ends.pop();
-        let begin = self.ends.last().copied().unwrap_or(0);
-        let restored = restore_nonce(&self.bytes[begin..], nonce);
-        self.bytes.truncate(begin);
-        self.bytes.extend_from_slice(&restored);
-        self.ends.push(self.bytes.len());
+    match (far.next(), far.over()) {
+        (Some(Said::Event { received_ms, .. }), _) => Ok(Head::At(*received_ms)),
+        // It has no time of its own.
+        (Some(_), _) => Ok(Head::At(0)),
+        (None, Some(Over::Invalid)) => Err(Halt::NewSession),
+        (None, Some(Over::Closed(refused))) => Err(Halt::Refused(refused.clone())),
+        (None, None) => Ok(Head::End),
     }
+}
 
-    /// Hands all payloads on, in order, and is empty. Returns what it took to gather them, in bytes.
-    pub(super) fn drain(&mut self, mut give: impl FnMut(&[u8])) -> usize {
-        let mut begin = 0;
-        for end in self.ends.drain(..) {
-            give(&self.bytes[begin..end]);
-            begin = end;
+fn take_far(far: &mut Far, cursor: &mut Position, until_ms: u64, number: Number<'_>, batch: &mut Batch) {
+    while let Some(said) = far.next() {
+        if batch.is_full() || matches!(said, Said::Event { received_ms, .. } if *received_ms > until_ms) {
+            return;
         }
-        self.bytes.clear();
-        // What a large payload took is given back: idle clients are many.
-        self.bytes.shrink_to(2 * 1024);
-        std::mem::take(&mut self.spent)
+        match far.take() {
+            Some(Said::Event { position, message, at, .. }) => {
+                batch.renumber(&message.as_payload()[at..], number(position));
+                *cursor = position;
+            }
+            Some(Said::Own(message)) => batch.renumber(message.as_payload(), number(0)),
+            Some(Said::Mark(position)) => *cursor = (*cursor).max(position),
+            // Those of the snapshot have been given.
+            Some(Said::Guild(_)) | None => {}
+        }
     }
 }

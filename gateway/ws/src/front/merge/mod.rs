@@ -1,13 +1,19 @@
 // SPDX-License-Identifier: AGPL-3.0-only
-//! Clients whose shard count isn't ours, or wasn't: each is served from all our shards that hold guilds of its own.
+//! Clients whose shard count isn't ours, or wasn't: each is served from all our shards that hold guilds of its own, by the
+//! owner of the lowest of them.
 //!
-//! [`share`] says which events are a client's, [`leg`] follows one of our shards, [`pump`] merges the legs in [`order`] and
-//! numbers what it gives, [`places`] remembers what the numbers stand for, [`sessions`] keeps that for RESUME, [`opening`]
-//! begins, [`resuming`] resumes, [`snapshot`] gives READY and the guilds, [`route`] finds a command's shard. What shards
-//! of a former count have left, [`retired`] knows.
+//! [`share`] says which events are a client's, [`attach`] takes it in at a shard, [`leg`] follows that, [`far`] at another
+//! replica, which [`lend`]s it by the words of [`wire`]. [`pump`] merges the legs in [`order`] and numbers what it gives,
+//! [`places`] remembers what the numbers stand for, [`sessions`] keeps that; [`opening`] and [`resuming`] begin, and [`seek`]
+//! the shards.
 
+mod attach;
+mod batch;
 mod bell;
+mod far;
 mod leg;
+mod lend;
+mod loan;
 mod opening;
 mod order;
 mod places;
@@ -15,40 +21,56 @@ mod pump;
 mod resuming;
 mod retired;
 mod route;
+mod seek;
 mod sessions;
 mod share;
 mod snapshot;
+mod turn;
+mod wire;
 
 use std::sync::Arc;
 
-pub(super) use opening::open;
-pub(super) use retired::{client_of, owe};
+use holdfast_cluster::ShardId;
+
+pub(super) use lend::lend;
+pub(crate) use loan::Loan;
+pub(super) use loan::asked;
+pub(super) use opening::{Prepared, identify, open};
+pub(super) use resuming::resume;
 pub(super) use sessions::Sessions;
 
 use self::share::Share;
 use super::query::Refused;
 use crate::shard::Hub;
 
-/// The bot's shards, of `total`, that may hold guilds of the client `[shard, count]`, rising.
-pub(super) fn shards([shard, count]: [u32; 2], total: u32) -> impl Iterator<Item = u32> {
-    Share { shard, count, total }.shards()
+/// The lowest of the bot's shards, of `total`, that may hold guilds of the client `[shard, count]`: its owner serves it.
+pub(super) fn home([shard, count]: [u32; 2], total: u32) -> Option<u32> {
+    Share { shard, count, total }.shards().next()
 }
 
 /// What of us serves a client.
 #[derive(Clone)]
 pub(crate) struct Part {
     share: Share,
-    /// Our shards that may hold its guilds, rising; at least one. Those of the current count: others it reads to their
-    /// end, and that is all.
-    hubs: Arc<[Arc<Hub>]>,
+    /// Our shards that may hold its guilds, rising; the first of them is here. Those of the current count: others it
+    /// reads to their end, and that is all.
+    holders: Arc<[Holder]>,
+}
+
+/// Who has a shard.
+#[derive(Clone)]
+pub(super) enum Holder {
+    Here(Arc<Hub>),
+    /// Another replica.
+    There,
 }
 
 impl Part {
-    /// The part of the client `[shard, count]` of the bot's `total` shards, where `hub` finds one of ours.
+    /// The part of the client `[shard, count]` of the bot's `total` shards, where `holder` finds one of ours.
     pub(super) fn of(
         [shard, count]: [u32; 2],
         total: u32,
-        hub: impl FnMut(u32) -> Result<Arc<Hub>, Refused>,
+        holder: impl FnMut(u32) -> Result<Holder, Refused>,
     ) -> Result<Self, Refused> {
         let share = Share { shard, count, total };
         if share.shards().count() > places::MAX_LEGS {
@@ -57,17 +79,34 @@ impl Part {
                 format!("the bot has {total} shards here: too many for one client"),
             ));
         }
-        Ok(Self { share, hubs: share.shards().map(hub).collect::<Result<_, _>>()? })
-    }
-
-    /// What asks the client to go, at each of our shards.
-    pub(super) fn leaving(&self) -> Vec<tokio_util::sync::CancellationToken> {
-        self.hubs.iter().map(|hub| hub.leaving.clone()).collect()
+        Ok(Self { share, holders: share.shards().map(holder).collect::<Result<_, _>>()? })
     }
 
     /// The runtime of the client's task: that of its lowest shard.
     pub(super) fn runtime(&self) -> Option<&tokio::runtime::Handle> {
-        self.hubs.first().map(|hub| &hub.runtime)
+        self.home().map(|hub| &hub.runtime)
+    }
+
+    /// The lowest shard. None: it is another replica's by now.
+    fn home(&self) -> Option<&Arc<Hub>> {
+        match self.holders.first()? {
+            Holder::Here(hub) => Some(hub),
+            Holder::There => None,
+        }
+    }
+
+    /// Those that are here, by the number of their leg.
+    fn here(&self) -> impl Iterator<Item = (usize, &Arc<Hub>)> {
+        self.holders.iter().enumerate().filter_map(|(leg, holder)| match holder {
+            Holder::Here(hub) => Some((leg, hub)),
+            Holder::There => None,
+        })
+    }
+
+    /// All of them.
+    fn ids(&self) -> impl Iterator<Item = ShardId> {
+        let total = self.share.total;
+        self.share.shards().map(move |shard| ShardId::new(shard, total))
     }
 }
 

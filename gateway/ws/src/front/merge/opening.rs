@@ -1,26 +1,28 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 //! How a client of another shard count begins its session.
 //!
-//! In: IDENTIFY. Out: legs with the positions to go on from. At each of its shards the client has a record, stored like
-//! those of other clients: from there catch-up goes after a restart of the bot, RESUME after one of ours.
+//! In: IDENTIFY; what RESUME has found. Out: legs with the positions to go on from, when all shards have READY.
 
 use std::sync::Arc;
 
-use holdfast_cluster::SpreadRecord;
-use serde::Deserialize;
+use futures_util::future::join_all;
 use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 
 use super::{
-    Part,
+    Holder, Part,
+    attach::{Attached, attach},
+    batch::Batch,
     bell::{Bell, Pulls},
-    identity_at,
-    leg::{Batch, Leg},
+    far::{Far, Over},
+    leg::Leg,
     places::Places,
     pump::{Merge, Stage},
-    resuming::resumed,
     retired,
+    seek::Seeker,
     sessions::{Record, Session, State},
     snapshot::Snapshot,
+    wire::{Ask, What, Who},
 };
 use crate::{
     front::{
@@ -29,32 +31,134 @@ use crate::{
         commands,
         identify::Identify,
         link::{About, Link},
-        opening::{Opening, identity},
+        opening::identity,
+        outlet::Outlet,
         pump::Stopped,
-        source::{GAP, Wants, gap_marker},
+        query::Refused,
+        source::Wants,
     },
-    log::Position,
-    shard::{At, Command, Core, Hub, Identified, Priority, unix_ms},
+    shard::{Command, Hub, Priority, new_session_id, unix_ms},
 };
+
+/// What a client opens with, once its shards have been asked.
+pub(crate) enum Prepared {
+    /// Legs follow when all of them have READY.
+    Identify(Box<Identified>),
+    /// None: it wanted to resume what can't be.
+    Resume(Option<Box<Opened>>),
+}
+
+/// A client that has identified.
+pub(crate) struct Identified {
+    waiting: Waiting,
+    shard: Option<[u32; 2]>,
+    compress: bool,
+    leaving: CancellationToken,
+}
+
+/// What waits for the shards' READY.
+pub(super) struct Waiting {
+    pub(super) who: Who,
+    /// What shards of a former count owe it.
+    pub(super) taken: Vec<Attached>,
+    /// Its current shards at other replicas, in order.
+    pub(super) far: Vec<Far>,
+}
+
+/// What a client opens with.
+pub(crate) struct Opened {
+    pub(super) stage: Stage,
+    pub(super) intents: u64,
+    pub(super) wants: Wants,
+    pub(super) large_threshold: u32,
+    pub(super) compress: Option<bool>,
+    pub(super) shard: Option<[u32; 2]>,
+    pub(super) session: Option<Arc<Session>>,
+    pub(super) legs: Vec<Leg>,
+    pub(super) bell: Arc<Bell>,
+    /// A shard at another replica leaves that.
+    pub(super) leaving: CancellationToken,
+}
+
+/// Asks a client's shards for it. None: it isn't owed anything by shards of a former count, and nothing else needs it.
+pub(in crate::front) async fn identify(
+    front: &Arc<Front>,
+    part: &Part,
+    about: &About,
+    identify: &Identify,
+    needed: bool,
+) -> Result<Option<Prepared>, Refused> {
+    let former = retired::shards(front, part.share);
+    if former.is_empty() && !needed {
+        return Ok(None);
+    }
+    let client = part.share.client();
+    let who = Who {
+        session: new_session_id(client),
+        credential: identity(&identify.token),
+        client,
+        name: about.query.name.clone(),
+        intents: identify.intents,
+        large_threshold: identify.large_threshold,
+    };
+    let seeker = Seeker { front, about, who, leaving: CancellationToken::new() };
+    let taken = seeker.take(&former).await?;
+    if taken.is_empty() && !needed {
+        return Ok(None);
+    }
+    let what = What::Begin { since_former: !taken.is_empty() };
+    let away = part.ids().zip(&*part.holders).filter(|(_, holder)| matches!(holder, Holder::There));
+    let far = join_all(away.map(|(id, _)| seeker.dial(id, what))).await;
+    let mut far = match far.into_iter().collect::<Result<Vec<_>, _>>() {
+        Ok(far) => far,
+        Err(refused) => {
+            seeker.let_be(taken);
+            return Err(refused);
+        }
+    };
+    front.note_intents(identify.intents);
+    forward_presence(front, part, about, identify, &mut far);
+    let Seeker { who, leaving, .. } = seeker;
+    let waiting = Waiting { who, taken, far };
+    let (shard, compress) = (identify.shard, identify.compress);
+    Ok(Some(Prepared::Identify(Box::new(Identified { waiting, shard, compress, leaving }))))
+}
+
+fn forward_presence(front: &Front, part: &Part, about: &About, identify: &Identify, far: &mut [Far]) {
+    let Some(presence) = identify.presence.clone().filter(|_| front.settings.forward_identify_presence)
+    else {
+        return;
+    };
+    let presence = Value::Object(presence);
+    // Discord doesn't close a client for a presence in IDENTIFY that it can't use.
+    let Ok(payload) = commands::presence_payload(presence.clone()) else { return };
+    for (_, hub) in part.here() {
+        hub.core().presence = Some(payload.clone());
+        hub.command(Command::new(about.number, Priority::Normal, payload.clone()));
+    }
+    for far in far {
+        // It has room: nothing else has been said yet.
+        let _ = far.command(3, &presence);
+    }
+}
 
 /// Opens a client's session. Err: the client wanted to resume what can't be; the link is given back.
 pub(in crate::front) fn open(
     front: &Arc<Front>,
     part: Part,
     link: Box<Link>,
-    opening: Opening,
+    prepared: Prepared,
 ) -> Result<Client<Box<Merge>>, Box<Link>> {
-    let bell = Bell::new(part.hubs.len());
+    let opened = match prepared {
+        Prepared::Identify(identified) => waiting(&part, *identified),
+        Prepared::Resume(Some(opened)) => *opened,
+        Prepared::Resume(None) => {
+            front.metrics.resumes_refused.inc();
+            return Err(link);
+        }
+    };
     // Before anything is looked at, so that no wake is missed.
-    let pulls = Pulls::new(&bell, &part.hubs);
-    let opened = match opening {
-        Opening::Identify(identify) => Ok(identified(front, &part, &link.about, identify)),
-        Opening::Resume(resume) => resumed(front, &part, &resume, link.about.number, &bell).ok_or(()),
-    };
-    let Ok(opened) = opened else {
-        front.metrics.resumes_refused.inc();
-        return Err(link);
-    };
+    let pulls = Pulls::new(&opened.bell, part.here());
     let Link { reading, mut writing, about } = *link;
     if let Some(compress) = opened.compress {
         writing.out.compress_payloads(compress);
@@ -70,205 +174,103 @@ pub(in crate::front) fn open(
         session: opened.session,
         retired: opened.legs.iter().filter(|leg| leg.end.is_some()).count(),
         legs: opened.legs,
-        bell,
+        bell: opened.bell,
         batch: Batch::default(),
         reading: 0,
-        ended: None,
+        gap: None,
+        had_former: None,
         pulls: Some(pulls),
+        leaving: opened.leaving,
         part,
     };
     Ok(Client::new(front, reading, about, Box::new(merge)))
 }
 
-/// What a client opens with.
-pub(super) struct Opened {
-    pub(super) stage: Stage,
-    pub(super) intents: u64,
-    pub(super) wants: Wants,
-    pub(super) large_threshold: u32,
-    pub(super) compress: Option<bool>,
-    pub(super) shard: Option<[u32; 2]>,
-    pub(super) session: Option<Arc<Session>>,
-    pub(super) legs: Vec<Leg>,
-}
-
-fn identified(front: &Front, part: &Part, about: &About, identify: Identify) -> Opened {
-    front.note_intents(identify.intents);
-    if let Some(presence) = identify.presence.filter(|_| front.settings.forward_identify_presence) {
-        // Discord doesn't close a client for a presence in IDENTIFY that it can't use.
-        if let Ok(payload) = commands::presence_payload(Value::Object(presence)) {
-            for hub in &*part.hubs {
-                hub.core().presence = Some(payload.clone());
-                hub.command(Command::new(about.number, Priority::Normal, payload.clone()));
-            }
-        }
-    }
-    let client = Identified {
-        connection: about.number,
-        // The credential: who that is depends on the shard.
-        identity: identity(&identify.token),
-        name: about.query.name.clone(),
-        intents: identify.intents,
-    };
+fn waiting(part: &Part, identified: Identified) -> Opened {
+    let Identified { waiting, shard, compress, leaving } = identified;
+    let intents = waiting.who.intents;
     Opened {
-        stage: Stage::AwaitReady(client),
-        intents: identify.intents,
-        wants: Wants { intents: identify.intents, own_user: 0 },
-        large_threshold: identify.large_threshold,
-        compress: Some(identify.compress),
-        shard: identify.shard,
+        intents,
+        wants: Wants { intents, own_user: 0 },
+        large_threshold: waiting.who.large_threshold,
+        stage: Stage::AwaitReady(Box::new(waiting)),
+        compress: Some(compress),
+        shard,
         session: None,
         legs: Vec::new(),
+        bell: Bell::new(part.holders.len()),
+        leaving,
     }
-}
-
-/// What a session begins with.
-#[derive(Default)]
-struct Begun {
-    legs: Vec<Leg>,
-    records: Vec<Record>,
-    /// The current shards, each at its position.
-    shards: Vec<At>,
-    /// Events that follow the guilds: name and `d`.
-    further: Vec<(&'static str, Vec<u8>)>,
-    caught_up: bool,
 }
 
 /// Begins the session as soon as all shards have READY. False: not yet.
-pub(super) fn begin(merge: &mut Merge) -> Result<bool, Stopped> {
+pub(super) fn begin(merge: &mut Box<Merge>, cx: &mut std::task::Context<'_>) -> Result<bool, Stopped> {
+    let Stage::AwaitReady(waiting) = &mut merge.stage else { return Ok(true) };
+    for far in &mut waiting.far {
+        far.poll(cx);
+        match far.over() {
+            Some(Over::Closed(refused)) => return Err(Stopped::Refused(refused.clone())),
+            Some(Over::Invalid) => return Err(Stopped::Invalid),
+            None => {}
+        }
+    }
     // A shard that has had READY once always has one.
-    if merge.part.hubs.iter().any(|hub| hub.core().ready.is_none()) {
+    let is_ready = |(_, hub): (usize, &Arc<Hub>)| hub.core().ready.is_some();
+    if !merge.part.here().all(is_ready) || !waiting.far.iter().all(Far::has_answer) {
         return Ok(false);
     }
+    let who = waiting.who.clone();
+    let (taken, far) = (std::mem::take(&mut waiting.taken), std::mem::take(&mut waiting.far));
     let front = Arc::clone(&merge.front);
-    let Stage::AwaitReady(client) = &merge.stage else { return Ok(true) };
     front.metrics.client_identifies.inc();
-    let Begun { legs, records, shards, further, caught_up } = begun(merge, client).ok_or(Stopped::Gone)?;
-    if caught_up {
+    let all = attach_current(merge, &who, taken, far).ok_or(Stopped::Gone)?;
+    if all.iter().any(|attached| attached.answer.caught_up) {
         front.metrics.catch_ups.inc();
     }
-    let share = merge.part.share;
-    let snapshot = Snapshot::new(share, client.intents, &shards, further).ok_or(Stopped::Gone)?;
+    let (mut here, mut legs, mut records) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut guilds, mut far, mut further) = (Vec::new(), 0, Vec::new());
+    for Attached { leg, answer, begun } in all {
+        guilds.extend(answer.guilds);
+        further.extend(answer.further);
+        far += if begun.is_none() { answer.available } else { 0 };
+        here.extend(begun);
+        records.push(Record { shard: leg.shard, end: answer.end });
+        legs.push(leg);
+    }
+    let snapshot = Snapshot::new(guilds, here, far, further).ok_or(Stopped::Gone)?;
     merge.wants.own_user = snapshot.user();
     merge.view.own_user = snapshot.user();
     let from = legs.iter().map(|leg| leg.cursor).collect();
     let places = Places::new(front.settings.resume_window, snapshot.len(), from);
     let mut state = State::new(&merge.bell, places, records);
-    state.connection = Some(merge.connection);
+    state.attach(&merge.part, merge.connection, &merge.bell);
     merge.retired = state.retired();
-    // The lowest shard's id stands for all: whoever holds it and the credential may resume.
-    let id = state.latest().first().map(|record| record.id.clone()).unwrap_or_default();
-    let spread_over = if merge.retired > 0 {
-        retired::unsettled(&id, share.client())
-    } else {
-        SpreadRecord {
-            session_id: id.clone(),
-            shard: share.client(),
-            written: snapshot.len(),
-            confirmed: snapshot.len(),
-        }
-    };
-    spread(&legs, client, &spread_over);
-    let known_as = (client.name.clone(), client.intents);
-    let session = Session::new(id, client.identity.clone(), share.client(), known_as, state);
+    let known_as = (who.name.clone(), who.intents);
+    let session = Session::new(who.session, who.credential, who.client, known_as, state);
     front.merged.add(&session, unix_ms());
     merge.session = Some(session);
     merge.legs = legs;
     merge.stage = Stage::Snapshot(Box::new(snapshot));
+    merge.note();
+    merge.part.here().for_each(|(_, hub)| hub.core().save_clients(true));
     Ok(true)
 }
 
-/// Makes the client known at all of its shards.
-fn begun(merge: &Merge, client: &Identified) -> Option<Begun> {
-    let (front, share) = (&merge.front, merge.part.share);
-    let mut begun = Begun::default();
-    for hub in retired::of(front, share) {
-        let Some((leg, record)) = retired::take(front, &hub, share, client) else { continue };
-        begun.caught_up = true;
-        note_gap(&hub.core(), leg.cursor, &mut begun.further);
-        begun.legs.push(leg);
-        begun.records.push(record);
+/// The legs of shards of a former count, then one per shard of the part. None: a shard is gone meanwhile.
+fn attach_current(merge: &Merge, who: &Who, taken: Vec<Attached>, far: Vec<Far>) -> Option<Vec<Attached>> {
+    let what = What::Begin { since_former: !taken.is_empty() };
+    let ask = Ask { who: who.clone(), what };
+    let (mut all, mut far) = (taken, far.into_iter());
+    for holder in &*merge.part.holders {
+        all.push(match holder {
+            Holder::Here(hub) => attach(&merge.front, hub, &ask, merge.connection)?,
+            Holder::There => {
+                let mut far = far.next()?;
+                let answer = far.take_answer()?;
+                let leg = Leg::far(Box::new(far), answer.snapshot, answer.from);
+                Attached { leg, answer, begun: None }
+            }
+        });
     }
-    let since_former = !begun.legs.is_empty();
-    for hub in &*merge.part.hubs {
-        begin_at(merge, hub, client, since_former, &mut begun)?;
-    }
-    Some(begun)
-}
-
-/// Makes the client known at a current shard. `since_former`: it was away when the shards of the former count ended.
-fn begin_at(
-    merge: &Merge,
-    hub: &Arc<Hub>,
-    client: &Identified,
-    since_former: bool,
-    begun: &mut Begun,
-) -> Option<()> {
-    let mut core = hub.core();
-    let at = core.at_end()?;
-    let identity = identity_at(&client.identity, merge.part.share.client(), hub.total);
-    // The end of time tells a session that was at the log's end from none.
-    let dead = merge.front.begin(&mut core, Identified { identity, ..client.clone() }, Position::MAX);
-    let beginning = retired::beginning(&core);
-    let since = dead.since.or(since_former.then_some(beginning)).filter(|since| *since < at.position);
-    let from = since.unwrap_or(at.position);
-    if let Some(record) = core.sessions.held(&dead.id, client.connection) {
-        (record.written, record.confirmed, record.base) = (from, from, from);
-        record.snapshot = at.position;
-    }
-    begun.further.extend(voice_of(merge, hub, &core));
-    if let Some(since) = since {
-        begun.caught_up = true;
-        // Before its first event a shard of a new count may have had several sessions, to no harm.
-        if dead.since.is_some() || core.gap.is_some_and(|gap| gap.from > beginning) {
-            note_gap(&core, since, &mut begun.further);
-        }
-    }
-    begun.legs.push(Leg::new(Arc::clone(hub), dead.id.clone(), core.epoch, at.position, from));
-    begun.records.push(Record {
-        hub: Arc::downgrade(hub),
-        id: dead.id,
-        epoch: core.epoch,
-        snapshot: at.position,
-        end: None,
-    });
-    begun.shards.push(at);
-    Some(())
-}
-
-/// If the client was away when Discord began a new session, catch-up goes over the gap.
-fn note_gap(core: &Core, since: Position, further: &mut Vec<(&'static str, Vec<u8>)>) {
-    if let Some(gap) = core.gap.filter(|gap| since <= gap.from) {
-        further.push((GAP, gap_marker(gap.stream, gap.from, gap.to)));
-    }
-}
-
-/// The credentials of voice connections in the client's guilds.
-fn voice_of(merge: &Merge, hub: &Hub, core: &Core) -> Vec<(&'static str, Vec<u8>)> {
-    #[derive(Deserialize)]
-    struct InGuild<'a> {
-        #[serde(borrow)]
-        guild_id: &'a str,
-    }
-    let mut voice = merge.front.voice_again(hub, core);
-    voice.retain(|(_, data)| {
-        let guild =
-            serde_json::from_slice::<InGuild<'_>>(data).ok().and_then(|event| event.guild_id.parse().ok());
-        guild.is_some_and(|guild| merge.part.share.holds(guild))
-    });
-    voice
-}
-
-/// Tells each shard's record what it is a part of, and has it stored.
-fn spread(legs: &[Leg], client: &Identified, spread: &SpreadRecord) {
-    for leg in legs {
-        let Some(hub) = &leg.hub else { continue };
-        let mut core = hub.core();
-        if let Some(record) = core.sessions.held(&leg.record, client.connection) {
-            record.spread = Some(spread.clone());
-        }
-        if leg.end.is_none() {
-            core.save_clients(true);
-        }
-    }
+    Some(all)
 }

@@ -15,6 +15,9 @@ pub(super) const MAX_LEGS: usize = 1 << (64 - POSITION_BITS);
 /// Marks that wait for their confirmation; a client that is alive confirms one with each heartbeat.
 const MAX_MARKS: usize = 4;
 
+/// Sequences of one leg that are noted in a record: 16 KiB.
+const MAX_NOTED: usize = 1024;
+
 /// Everything up to these positions has a sequence up to this one, or was filtered away.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Mark {
@@ -116,6 +119,17 @@ impl Places {
         Some(at)
     }
 
+    /// The latest sequences of a leg that aren't confirmed, with what they stand for.
+    pub(super) fn given(&self, leg: usize) -> Vec<(u64, Position)> {
+        let numbered = (self.floor.sequence + 1..).zip(&self.given);
+        let mut given: Vec<_> = numbered
+            .map(|(sequence, entry)| (sequence, unpack(*entry)))
+            .filter_map(|(sequence, (of, position))| (of == leg).then_some((sequence, position)))
+            .collect();
+        given.drain(..given.len().saturating_sub(MAX_NOTED));
+        given
+    }
+
     /// Further legs serve the client from now on, and it has what is up to these positions there.
     pub(super) fn extend(&mut self, at: &[Position]) {
         self.floor.at.extend_from_slice(at);
@@ -215,6 +229,16 @@ mod tests {
         }
         assert!(places.confirmed().1[1] >= 8_000, "{:?}", places.confirmed());
         assert!(places.marks.len() <= MAX_MARKS);
+    }
+
+    #[test]
+    fn what_a_legs_sequences_stand_for_can_be_told() {
+        let mut places = places();
+        places.give(0, 11);
+        places.give(1, 21);
+        places.give(0, 12);
+        places.confirm(6, &[12, 21]);
+        assert_eq!((places.given(0), places.given(1)), (vec![(8, 12)], vec![(7, 21)]));
     }
 
     #[test]

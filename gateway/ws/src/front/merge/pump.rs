@@ -16,11 +16,18 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Part,
+    batch::Batch,
     bell::{Bell, Pulls},
-    leg::{Batch, Halt, Leg, Sieve},
-    opening, order, retired, route,
+    far::{Far, Over, Said},
+    leg::{Halt, Leg, Side, Sieve},
+    opening::{self, Waiting},
+    order,
+    places::Places,
+    retired, route, seek,
     sessions::{Session, State},
-    snapshot::Snapshot,
+    snapshot::{Added, Snapshot},
+    turn::{self, Refill, Source},
+    wire::Note,
 };
 use crate::{
     front::{
@@ -28,18 +35,17 @@ use crate::{
         client::DISK_BYTES,
         link::Writing,
         outlet::{Outlet, Place},
-        pump::{Stopped, TURN_BYTES},
+        pump::Stopped,
         query::Refused,
         source::{GAP, Wants, dispatch, gap_marker},
     },
-    log::{OwnedRun, Position},
-    shard::{Identified, unix_ms},
+    log::{Gap, OwnedRun, Position},
 };
 
 /// Where a client is in what it gets. Catch-up isn't a stage: each leg gives only that up to its snapshot.
 pub(super) enum Stage {
     /// It has identified as this; not all of its shards have READY yet.
-    AwaitReady(Identified),
+    AwaitReady(Box<Waiting>),
     /// READY and the guilds.
     Snapshot(Box<Snapshot>),
     /// Replay up to these positions, then RESUMED.
@@ -69,50 +75,55 @@ pub(crate) struct Merge {
     pub(super) batch: Batch,
     /// The leg that waits for what is read from disk.
     pub(super) reading: usize,
-    /// The leg whose upstream session has ended.
-    pub(super) ended: Option<usize>,
-    /// At each shard; dropped when the client leaves.
+    /// Where Discord has begun a new session, which ends the client's.
+    pub(super) gap: Option<Gap>,
+    /// The sequence by which the client was given everything of the shards of the former count.
+    pub(super) had_former: Option<u64>,
+    /// At each shard that is here; dropped when its place is noted there.
     pub(super) pulls: Option<Pulls>,
-}
-
-/// What a refill came to.
-enum Refill {
-    /// So many bytes were encoded or looked at.
-    Filled(usize),
-    /// Nothing is left to send until something happens.
-    Idle,
+    /// A shard at another replica leaves that.
+    pub(super) leaving: CancellationToken,
 }
 
 impl Merge {
-    fn refill(&mut self) -> Result<Refill, Stopped> {
-        match &mut self.stage {
-            Stage::AwaitReady(_) => Ok(if opening::begin(self)? { Refill::Filled(0) } else { Refill::Idle }),
-            Stage::Snapshot(snapshot) => {
-                let id = self.session.as_ref().map_or("", |session| &session.id);
-                let session = (id, self.shard);
-                if !snapshot.next(&self.front, session, &self.view, &mut self.writing.out) {
-                    self.stage = Stage::Live;
-                }
-                Ok(Refill::Filled(0))
-            }
-            Stage::Replay(until)
-                if self.legs.iter().zip(&*until).all(|(leg, until)| leg.cursor >= *until) =>
-            {
-                let sequence = self.sequence();
-                dispatch(&mut self.writing.out, "RESUMED", sequence, br#"{"_trace":[]}"#);
+    /// The next payload of the snapshot. False: it isn't there yet.
+    fn snapshot(&mut self, cx: &mut Context<'_>) -> Result<bool, Stopped> {
+        let Stage::Snapshot(snapshot) = &mut self.stage else { return Ok(true) };
+        let id = self.session.as_ref().map_or("", |session| &session.id);
+        let out = &mut self.writing.out;
+        match snapshot.next(&self.front, (id, self.shard), &self.view, out) {
+            Added::Payload => return Ok(true),
+            Added::Nothing => {
                 self.stage = Stage::Live;
-                Ok(Refill::Filled(0))
+                return Ok(true);
             }
-            Stage::Replay(_) | Stage::Live => self.events(),
+            Added::Far => {}
         }
+        for far in self.legs.iter_mut().filter_map(Leg::far_mut) {
+            far.poll(cx);
+            if matches!(far.next(), Some(Said::Guild(_)))
+                && let Some(Said::Guild(data)) = far.take()
+            {
+                snapshot.far(data.get(), out);
+                return Ok(true);
+            }
+            if let Some(Over::Closed(refused)) = far.over() {
+                return Err(Stopped::Refused(refused.clone()));
+            }
+            if far.over().is_some() {
+                return Err(Stopped::Invalid);
+            }
+        }
+        Ok(false)
     }
 
     /// The next events, up to 64 KiB, from all legs.
-    fn events(&mut self) -> Result<Refill, Stopped> {
+    fn events(&mut self, cx: &mut Context<'_>) -> Result<Refill, Stopped> {
         let Some(session) = self.session.clone() else { return Err(Stopped::Gone) };
         let Some(mut state) = session.held(self.connection) else {
             return Err(Stopped::Refused(Refused::new(4000, "resumed elsewhere")));
         };
+        self.legs.iter_mut().for_each(|leg| leg.hear(cx));
         for (index, leg) in self.legs[self.retired..].iter_mut().enumerate() {
             if self.bell.take(index) {
                 leg.rung();
@@ -120,7 +131,7 @@ impl Merge {
         }
         let halted = self.gather(&mut state);
         let out = &mut self.writing.out;
-        let spent = self.batch.drain(|payload| out.payload(payload));
+        let spent = self.batch.drain(|_, payload| out.payload(payload));
         match halted {
             // What has been gathered goes first.
             _ if spent > 0 => Ok(Refill::Filled(spent)),
@@ -144,10 +155,15 @@ impl Merge {
             let heads = active.filter_map(|leg| Some((leg, self.legs[leg].head()?)));
             match order::next(heads) {
                 Some((index, until_ms)) => {
-                    self.legs[index].take(index, until_ms, &sieve, &mut state.places, &mut self.batch);
+                    let places = &mut state.places;
+                    let mut number = |position| match position {
+                        0 => places.sequence(),
+                        position => places.give(index, position),
+                    };
+                    self.legs[index].take(until_ms, &sieve, &mut number, &mut self.batch);
                 }
-                // Those have come to their end.
-                None if of_former => {}
+                // Those have come to their end meanwhile.
+                None if of_former && self.legs[..self.retired].iter().all(Leg::is_done) => {}
                 None => break,
             }
         }
@@ -159,8 +175,9 @@ impl Merge {
         self.reading = index;
         match halt {
             Halt::Disk(read) => Err(Stopped::Disk(read)),
+            Halt::Refused(refused) => Err(Stopped::Refused(refused)),
             Halt::NewSession => {
-                self.ended = Some(index);
+                self.gap = leg.hub().and_then(|hub| hub.core().gap);
                 Err(Stopped::Invalid)
             }
             Halt::Gone { stream, oldest } => {
@@ -193,8 +210,65 @@ impl Merge {
         }
     }
 
+    /// The end of who merges of a current shard at another replica.
+    pub(super) fn far(&mut self, index: usize) -> Option<&mut Far> {
+        if let Stage::AwaitReady(waiting) = &mut self.stage {
+            let here = self.part.here().filter(|(leg, _)| *leg < index).count();
+            return waiting.far.get_mut(index - here);
+        }
+        self.legs.get_mut(self.retired + index)?.far_mut()
+    }
+
     fn cursors(&self) -> Vec<Position> {
         self.legs.iter().map(|leg| leg.cursor).collect()
+    }
+
+    /// Notes the client's place at all of its shards; `exactly`: with what each of its sequences stands for. False:
+    /// somebody else has it.
+    fn note_at(&mut self, places: &Places, exactly: bool) -> bool {
+        let (sequence, (confirmed, at)) = (places.sequence(), places.confirmed());
+        let owed = self.owed(sequence);
+        let mut held = true;
+        for (index, (leg, at)) in self.legs.iter_mut().zip(at).enumerate() {
+            let given = if exactly { places.given(index) } else { Vec::new() };
+            let sequences = [sequence, confirmed];
+            let note = Note { written: leg.written, confirmed: *at, sequences, owed, given };
+            held &= leg.note(note, self.connection);
+        }
+        held
+    }
+
+    /// The sequence by which the client has everything of the shards of the former count, while it may still need them.
+    fn owed(&mut self, sequence: u64) -> Option<u64> {
+        let former = &self.legs[..self.retired];
+        if former.iter().all(|leg| matches!(leg.side, Side::Over)) {
+            return None;
+        }
+        if !former.iter().all(Leg::is_done) {
+            return Some(u64::MAX);
+        }
+        Some(*self.had_former.get_or_insert(sequence))
+    }
+}
+
+impl Source for Box<Merge> {
+    fn refill(&mut self, cx: &mut Context<'_>) -> Result<Refill, Stopped> {
+        let added = match &self.stage {
+            Stage::AwaitReady(_) => opening::begin(self, cx)?,
+            Stage::Snapshot(_) => self.snapshot(cx)?,
+            Stage::Replay(until) if self.legs.iter().zip(until).all(|(leg, until)| leg.cursor >= *until) => {
+                let sequence = self.sequence();
+                dispatch(&mut self.writing.out, "RESUMED", sequence, br#"{"_trace":[]}"#);
+                self.stage = Stage::Live;
+                true
+            }
+            Stage::Replay(_) | Stage::Live => return self.events(cx),
+        };
+        Ok(if added { Refill::Filled(0) } else { Refill::Idle })
+    }
+
+    fn is_heavy(&self) -> bool {
+        matches!(self.stage, Stage::Snapshot(_))
     }
 }
 
@@ -203,29 +277,7 @@ impl Place for Box<Merge> {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Stopped> {
         self.bell.listen(cx.waker());
-        let mut turn = 0;
-        loop {
-            match self.writing.poll_out(cx, &mut turn) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(())) => self.flushed(),
-                Poll::Ready(Err(_)) => return Poll::Ready(Stopped::Gone),
-            }
-            // As for any client: one guild a turn.
-            if turn > TURN_BYTES || (turn > 0 && matches!(self.stage, Stage::Snapshot(_))) {
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-            match self.refill() {
-                Ok(Refill::Filled(bytes)) => turn += bytes,
-                Ok(Refill::Idle) => {
-                    return match self.writing.writer.poll_flush(cx) {
-                        Poll::Ready(Err(_)) => Poll::Ready(Stopped::Gone),
-                        _ => Poll::Pending,
-                    };
-                }
-                Err(stopped) => return Poll::Ready(stopped),
-            }
-        }
+        turn::poll(self, cx)
     }
 
     fn with<T>(&mut self, what: impl FnOnce(&mut Self) -> T) -> T {
@@ -233,11 +285,11 @@ impl Place for Box<Merge> {
     }
 
     fn leaving(&self) -> Vec<CancellationToken> {
-        self.part.leaving()
+        let here = self.part.here().map(|(_, hub)| hub.leaving.clone());
+        here.chain([self.leaving.clone()]).collect()
     }
 
-    fn leave(mut self) -> Option<Self> {
-        self.pulls = None;
+    fn leave(self) -> Option<Self> {
         Some(self)
     }
 }
@@ -272,38 +324,18 @@ impl Outlet for Box<Merge> {
     }
 
     fn note(&mut self) {
+        if let Stage::AwaitReady(waiting) = &mut self.stage {
+            let taken = waiting.taken.iter_mut().filter_map(|attached| attached.leg.far_mut());
+            taken.chain(&mut waiting.far).for_each(Far::beat);
+        }
         let Some(session) = self.session.clone() else { return };
         let Some(mut state) = session.held(self.connection) else { return };
-        let (former, current) = self.legs.split_at_mut(self.retired);
-        let settled = retired::settle(former, &mut state, self.connection);
-        let owed = former.iter().any(|leg| leg.hub.is_some());
-        let (mut sequence, (mut confirmed, at)) = (state.places.sequence(), state.places.confirmed());
-        if owed {
-            // After a restart no sequence stands for a place.
-            (sequence, confirmed) = (u64::MAX, u64::MAX);
-        } else if settled {
-            current.iter_mut().for_each(Leg::note_again);
+        if retired::settle(&self.front, &mut self.legs[..self.retired], &state.places, self.connection) {
+            self.legs.iter_mut().for_each(Leg::note_again);
         }
-        let mut lost = false;
-        for (leg, at) in self.legs.iter_mut().zip(at) {
-            let now = (leg.written, *at, leg.requests.len());
-            let noted = leg.noted.replace(now) == Some(now);
-            let Some(hub) = leg.hub.as_ref().filter(|_| !noted) else { continue };
-            let mut core = hub.core();
-            let Some(record) = core.sessions.held(&leg.record, self.connection) else {
-                lost = true;
-                continue;
-            };
-            (record.written, record.confirmed) = (leg.written, record.confirmed.max(*at));
-            record.requests.clone_from(&leg.requests);
-            if let Some(spread) = &mut record.spread {
-                (spread.written, spread.confirmed) = (sequence, confirmed);
-            }
-        }
-        if lost {
+        if !self.note_at(&state.places, false) {
             // Somebody else has it.
-            state.connection = None;
-            self.bell.wake();
+            state.detach();
         }
     }
 
@@ -317,31 +349,31 @@ impl Outlet for Box<Merge> {
     }
 
     fn detach(&mut self, ended: bool) {
+        if let Stage::AwaitReady(waiting) = &mut self.stage {
+            self.legs = waiting.taken.drain(..).map(|attached| attached.leg).collect();
+            self.legs.extend(waiting.far.drain(..).map(|far| Leg::far(Box::new(far), 0, 0)));
+        }
         let cursors = self.cursors();
-        let now_ms = unix_ms();
-        let Some(session) = &self.session else { return };
-        let held = session.held(self.connection).map(|mut state| {
-            state.connection = None;
-            state.detached_ms = now_ms;
+        let session = self.session.clone();
+        let state = session.as_ref().and_then(|session| session.held(self.connection));
+        let held = state.map(|mut state| {
+            state.detach();
             state.places.mark(&cursors);
+            self.note_at(&state.places, true);
         });
-        if ended && held.is_some() {
+        if let Some(session) = session.filter(|_| ended && held.is_some()) {
             self.front.merged.remove(&session.id);
         }
-        for leg in &self.legs {
-            let Some(hub) = &leg.hub else { continue };
-            let sessions = &mut hub.core().sessions;
-            if ended {
-                sessions.end(&leg.record, self.connection, now_ms);
-            } else {
-                sessions.detach(&leg.record, self.connection, now_ms);
-            }
+        for leg in &mut self.legs {
+            seek::release(&self.front, leg, self.connection, ended);
         }
+        // Whoever waits for the client to be gone stores its places right away.
+        self.pulls = None;
     }
 
     fn tell_gap(&mut self) {
         let sequence = self.sequence() + 1;
-        let gap = self.ended.and_then(|leg| self.legs[leg].hub.as_ref()?.core().gap);
+        let gap = self.gap;
         if let Some(gap) = gap {
             dispatch(&mut self.writing.out, GAP, sequence, &gap_marker(gap.stream, gap.from, gap.to));
         }

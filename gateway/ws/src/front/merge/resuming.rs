@@ -6,252 +6,201 @@
 
 use std::sync::Arc;
 
+use holdfast_cluster::ShardId;
+use tokio_util::sync::CancellationToken;
+
 use super::{
     Part,
+    attach::Attached,
     bell::Bell,
-    identity_at,
     leg::Leg,
     opening::Opened,
     places::{MAX_LEGS, Places},
     pump::Stage,
     retired,
+    seek::Seeker,
     sessions::{Record, Session, State},
+    wire::{What, Who},
 };
 use crate::{
-    front::{Front, identify::Resume, opening::identity, source::Wants},
+    front::{Front, identify::Resume, link::About, opening::identity, query::Refused, source::Wants},
     log::Position,
-    shard::{Hub, Identified, Resumed, unix_ms},
+    shard::unix_ms,
 };
 
-/// None: this can't be resumed.
-pub(super) fn resumed(
-    front: &Front,
+/// Asks the shards of a session for it. None: it can't be resumed.
+pub(in crate::front) async fn resume(
+    front: &Arc<Front>,
     part: &Part,
+    about: &About,
     resume: &Resume,
-    connection: u64,
-    bell: &Arc<Bell>,
-) -> Option<Opened> {
-    let credential = identity(&resume.token);
-    let former = retired::of(front, part.share);
-    // One that was begun at a shard that has left since isn't of this part any more.
-    let known = front.merged.get(&resume.session_id).filter(|session| {
-        let state = session.state();
-        session.client == part.share.client() && (state.is_at(&part.hubs) || state.is_at(&former))
-    });
-    let session = known.or_else(|| stored(front, part, &former, resume, &credential, bell))?;
-    if session.credential != credential {
-        return None;
-    }
-    let mut state = session.state();
-    let at = state.places.at(resume.sequence)?;
-    // Whoever had it loses it, and looks when it is woken.
-    state.connection = None;
-    state.bell.wake();
-    let goes_over = !state.is_at(&part.hubs);
-    if goes_over {
-        retire(&mut state, &former, part)?;
-    }
-    let (mut legs, mut until): (Vec<_>, Vec<_>) =
-        attach(&session, &state, &at, connection)?.into_iter().unzip();
-    for hub in part.hubs.iter().filter(|_| goes_over) {
-        let (leg, end, record) = join(hub, &session, connection)?;
-        state.places.extend(&[leg.cursor]);
-        legs.push(leg);
-        until.push(end);
-        state.records.push(record);
-    }
-    state.places.rewind(resume.sequence);
-    state.connection = Some(connection);
-    state.bell = Arc::clone(bell);
-    drop(state);
+) -> Result<Option<Box<Opened>>, Refused> {
+    let who = Who {
+        session: resume.session_id.clone(),
+        credential: identity(&resume.token),
+        client: part.share.client(),
+        name: None,
+        intents: 0,
+        large_threshold: 50,
+    };
+    let mut seeker = Seeker { front, about, who, leaving: CancellationToken::new() };
+    let former = retired::shards(front, part.share);
+    let found = match known(front, part, &former, &seeker.who) {
+        Some(session) => go_on(&mut seeker, part, session, resume.sequence).await?,
+        None => stored(&mut seeker, part, &former, resume.sequence).await?,
+    };
+    let Some((session, attached)) = found else { return Ok(None) };
+    let bell = Bell::new(part.holders.len());
+    session.state().attach(part, about.number, &bell);
     front.merged.add(&session, unix_ms());
     front.metrics.client_resumes.inc();
-    let own_user = part.hubs.first()?.core().ready.as_ref().map_or(0, |ready| ready.user);
-    Some(Opened {
+    let own_user = part.home().and_then(|hub| hub.core().ready.as_ref().map(|ready| ready.user));
+    let (legs, until): (Vec<_>, Vec<_>) = attached.into_iter().unzip();
+    Ok(Some(Box::new(Opened {
         stage: Stage::Replay(until),
         intents: session.intents,
-        wants: Wants { intents: session.intents, own_user },
+        wants: Wants { intents: session.intents, own_user: own_user.unwrap_or(0) },
         large_threshold: 50,
         compress: None,
         shard: None,
         session: Some(session),
         legs,
-    })
+        bell,
+        leaving: seeker.leaving,
+    })))
 }
 
-/// The session as the shards' records have it: those of the current shards after a restart, those of the former ones if
-/// it hasn't been resumed since the count changed.
-fn stored(
-    front: &Front,
+/// A session, and its legs with the ends of their replay.
+type Found = Option<(Arc<Session>, Vec<(Leg, Position)>)>;
+
+/// The session, if this process knows exactly what its sequences stand for.
+fn known(front: &Front, part: &Part, former: &[ShardId], who: &Who) -> Option<Arc<Session>> {
+    let session = front.merged.get(&who.session)?;
+    let is_same = session.client == who.client && session.credential == who.credential;
+    let state = session.state();
+    let is_here = state.is_at(part.ids()) && state.is_at_home(part);
+    // Whether it has gone on elsewhere since, the new shards know.
+    let is_current = is_here || !former.is_empty() && state.is_at(former.iter().copied());
+    drop(state);
+    (is_same && is_current).then_some(session)
+}
+
+/// Goes on with a session that this process knows.
+async fn go_on(
+    seeker: &mut Seeker<'_>,
     part: &Part,
-    former: &[Arc<Hub>],
-    resume: &Resume,
-    credential: &str,
-    bell: &Arc<Bell>,
-) -> Option<Arc<Session>> {
-    let session = |hubs| from_records(front, part.share.client(), hubs, resume, credential, bell);
-    session(&part.hubs[..])
-        .or_else(|| session(former))
-        .or_else(|| direct(front, former, resume, credential, bell))
-}
-
-/// The session whose parts these shards have. Each knows for two sequences what they stand for, the last one noted and the
-/// last one confirmed; a client that has more gets some events again.
-fn from_records(
-    front: &Front,
-    client: [u32; 2],
-    hubs: &[Arc<Hub>],
-    resume: &Resume,
-    credential: &str,
-    bell: &Arc<Bell>,
-) -> Option<Arc<Session>> {
-    let (mut records, mut at) = (Vec::new(), Vec::new());
-    let mut known_as = None;
-    for hub in hubs {
-        let core = hub.core();
-        let (id, record) = core.sessions.part_of(&resume.session_id)?;
-        let spread = record.spread.as_ref()?;
-        at.push(match resume.sequence {
-            sequence if sequence >= spread.written => record.written,
-            sequence if sequence >= spread.confirmed => record.confirmed,
-            _ => return None,
-        });
-        if record.identity != identity_at(credential, client, hub.total) {
-            return None;
+    session: Arc<Session>,
+    sequence: u64,
+) -> Result<Found, Refused> {
+    (seeker.who.name, seeker.who.intents) = (session.name.clone(), session.intents);
+    let (plan, goes_over) = {
+        let mut state = session.state();
+        let Some(at) = state.places.at(sequence) else { return Ok(None) };
+        // Whoever had it gives no more, so that the numbers stay as they are.
+        state.detach();
+        let goes_over = !state.is_at(part.ids());
+        if goes_over && state.records.len() + part.holders.len() > MAX_LEGS {
+            return Ok(None);
         }
-        known_as = Some((record.name.clone(), record.intents));
-        records.push(Record {
-            hub: Arc::downgrade(hub),
-            id: id.clone(),
-            epoch: record.epoch,
-            snapshot: record.snapshot,
-            end: None,
-        });
-    }
-    let places = Places::new(front.settings.resume_window, resume.sequence, at);
-    let state = State::new(bell, places, records);
-    let id = resume.session_id.clone();
-    Some(Session::new(id, credential.to_owned(), client, known_as?, state))
-}
-
-/// The session that a client of the former count had at the shard of its number: its sequences are positions there.
-fn direct(
-    front: &Front,
-    former: &[Arc<Hub>],
-    resume: &Resume,
-    credential: &str,
-    bell: &Arc<Bell>,
-) -> Option<Arc<Session>> {
-    let [hub] = former else { return None };
-    let client = [hub.shard, hub.total];
-    let records = retired::records(hub);
-    let record = records.iter().find(|record| record.session_id == resume.session_id)?;
-    if record.spread.is_some() || record.identity != identity_at(credential, client, hub.total) {
-        return None;
-    }
-    let epoch = hub.core().epoch;
-    let own = Record {
-        hub: Arc::downgrade(hub),
-        id: record.session_id.clone(),
-        epoch,
-        snapshot: record.snapshot,
-        end: None,
+        let first = if goes_over { 0 } else { state.retired() };
+        let legs = state.records.iter().zip(at).enumerate();
+        let plan: Vec<_> = legs
+            .map(|(index, (record, at))| {
+                let former = record.end.is_some() || goes_over && index >= first;
+                let over = record.end.filter(|end| at >= *end);
+                (record.shard, over, What::Resume { sequence, position: Some(at), former })
+            })
+            .collect();
+        (plan, goes_over)
     };
-    let places = Places::new(front.settings.resume_window, resume.sequence, vec![resume.sequence]);
-    let state = State::new(bell, places, vec![own]);
-    let known_as = (record.name.clone(), record.intents);
-    Some(Session::new(record.session_id.clone(), credential.to_owned(), client, known_as, state))
-}
-
-/// The session's shards are of a former count from now on. None: it can't go on at those of the part.
-fn retire(state: &mut State, former: &[Arc<Hub>], part: &Part) -> Option<()> {
-    let fits = state.records.len() + part.hubs.len() <= MAX_LEGS;
-    if !fits || !part.hubs.iter().all(|hub| is_whole(hub)) {
-        return None;
+    let mut asked: Vec<_> =
+        plan.iter().filter(|(_, over, _)| over.is_none()).map(|(id, _, what)| (*id, *what)).collect();
+    if goes_over {
+        asked.extend(part.ids().map(|id| (id, What::Join { sequence })));
     }
-    let first = state.retired();
-    for (record, hub) in state.records[first..].iter_mut().zip(former) {
-        record.end = Some(hub.core().log.last());
-    }
-    Some(())
-}
-
-/// Whether everything is there since the shard took over from one of a former count.
-fn is_whole(hub: &Hub) -> bool {
-    let core = hub.core();
-    let beginning = retired::beginning(&core);
-    core.log.oldest() <= beginning + 1 && core.gap.is_none_or(|gap| gap.from <= beginning)
-}
-
-/// Takes the client's record at each of its shards, to go on behind these positions. None: one of them can't be gone on
-/// from, and the client has to identify.
-fn attach(
-    session: &Session,
-    state: &State,
-    at: &[Position],
-    connection: u64,
-) -> Option<Vec<(Leg, Position)>> {
-    let each = state.records.iter().zip(at);
-    let legs: Option<Vec<_>> =
-        each.map(|(record, position)| leg(session, record, *position, connection)).collect();
-    if legs.is_none() {
-        // Those before it wait for the client's IDENTIFY again.
-        for record in &state.records {
-            if let Some(hub) = record.hub.upgrade() {
-                hub.core().sessions.detach(&record.id, connection, unix_ms());
+    let Some(found) = seeker.seek_all(&asked).await? else { return Ok(None) };
+    let mut found = found.into_iter();
+    let mut legs: Vec<(Leg, Position)> = Vec::new();
+    let mut state = session.state();
+    for (index, (id, over, _)) in plan.iter().enumerate() {
+        match over {
+            // The shard is of no use any more to who has everything of it.
+            Some(end) => legs.push((Leg::over(*id, *end), *end)),
+            None => {
+                let Some(Attached { leg, answer, .. }) = found.next() else { break };
+                state.records[index].end = answer.end;
+                legs.push((leg, answer.until));
             }
         }
     }
-    legs
+    for Attached { leg, answer, .. } in found {
+        state.places.extend(&[leg.cursor]);
+        state.records.push(Record { shard: leg.shard, end: answer.end });
+        legs.push((leg, answer.until));
+    }
+    state.places.rewind(sequence);
+    drop(state);
+    Ok(Some((session, legs)))
 }
 
-/// A leg that goes on behind a position, and where the log ends.
-fn leg(session: &Session, record: &Record, position: Position, connection: u64) -> Option<(Leg, Position)> {
-    let Some(hub) = record.hub.upgrade() else {
-        // The shard is of no use any more to who has everything of it.
-        let end = record.end.filter(|end| position >= *end)?;
-        return Some((Leg::over(end), end));
+/// The session as the shards' records have it: those of the current shards after a restart or a move, those of the former
+/// ones if it hasn't been resumed since the count changed. Each knows for some sequences what they stand for; a client that
+/// has more gets some events again.
+async fn stored(
+    seeker: &mut Seeker<'_>,
+    part: &Part,
+    former: &[ShardId],
+    sequence: u64,
+) -> Result<Found, Refused> {
+    let resume = |former| What::Resume { sequence, position: None, former };
+    let current: Vec<_> = part.ids().map(|id| (id, resume(false))).collect();
+    let found = seeker.seek_all(&current).await?;
+    let found = match found {
+        Some(found) if !found.iter().any(|attached| attached.answer.owed) => found,
+        found => {
+            let before: Vec<_> = former.iter().map(|id| (*id, resume(true))).collect();
+            let fits = !before.is_empty() && before.len() + part.holders.len() <= MAX_LEGS;
+            let before = if fits { seeker.seek_all(&before).await } else { Ok(None) };
+            // What came before those, nobody has any more.
+            let is_last = |before: &Vec<Attached>| !before.iter().any(|attached| attached.answer.owed);
+            let before = match before {
+                Ok(Some(before)) if !is_last(&before) => {
+                    seeker.let_be(before);
+                    Ok(None)
+                }
+                before => before,
+            };
+            let Ok(Some(mut before)) = before else {
+                seeker.let_be(found.unwrap_or_default());
+                return before.map(|_| None);
+            };
+            let current = match found {
+                Some(found) => found,
+                None => {
+                    seeker.is_known_as(&before);
+                    let asked: Vec<_> = part.ids().map(|id| (id, What::Join { sequence })).collect();
+                    match seeker.seek_all(&asked).await {
+                        Ok(Some(joined)) => joined,
+                        other => {
+                            seeker.let_be(before);
+                            return other.map(|_| None);
+                        }
+                    }
+                }
+            };
+            before.extend(current);
+            before
+        }
     };
-    let mut core = hub.core();
-    let (reach, epoch) = (core.reach(), core.epoch);
-    // Upstream's own replay may have to bring it there first; a log that has ended gets nothing any more.
-    if epoch != record.epoch || record.end.is_some_and(|end| position > end) {
-        return None;
-    }
-    let identity = identity_at(&session.credential, session.client, hub.total);
-    let outcome = core.sessions.resume(&record.id, &identity, position, reach, epoch, connection);
-    if outcome == Resumed::Impossible {
-        return None;
-    }
-    let held = core.sessions.held(&record.id, connection)?;
-    let requests = held.requests.clone();
-    if record.end.is_some() {
-        held.spread = Some(retired::unsettled(&session.id, session.client));
-    }
-    drop(core);
-    let mut leg = Leg::new(hub, record.id.clone(), epoch, record.snapshot, position);
-    (leg.end, leg.requests) = (record.end, requests);
-    Some((leg, reach.1.max(position)))
-}
-
-/// Makes the client known at a shard of a new count, of which it has nothing yet.
-fn join(hub: &Arc<Hub>, session: &Session, connection: u64) -> Option<(Leg, Position, Record)> {
-    let mut core = hub.core();
-    let (epoch, end) = (core.epoch, core.log.last());
-    let client = Identified {
-        connection,
-        // Nobody else's: another client's dead session isn't to be taken over.
-        identity: session.id.clone(),
-        name: session.name.clone(),
-        intents: session.intents,
-    };
-    let begin = retired::beginning(&core);
-    let id = core.sessions.identify(client, begin, epoch, false, unix_ms()).id;
-    let record = core.sessions.held(&id, connection)?;
-    record.identity = identity_at(&session.credential, session.client, hub.total);
-    record.spread = Some(retired::unsettled(&session.id, session.client));
-    core.save_clients(true);
-    drop(core);
-    let leg = Leg::new(Arc::clone(hub), id.clone(), epoch, begin, begin);
-    Some((leg, end, Record { hub: Arc::downgrade(hub), id, epoch, snapshot: begin, end: None }))
+    seeker.is_known_as(&found);
+    let at = found.iter().map(|attached| attached.leg.cursor).collect();
+    let places = Places::new(seeker.front.settings.resume_window, sequence, at);
+    let record = |it: &Attached| Record { shard: it.leg.shard, end: it.answer.end };
+    let records = found.iter().map(record).collect();
+    let state = State::new(&Bell::new(0), places, records);
+    let known_as = (seeker.who.name.clone(), seeker.who.intents);
+    let Who { session, credential, client, .. } = seeker.who.clone();
+    let session = Session::new(session, credential, client, known_as, state);
+    let legs = found.into_iter().map(|it| (it.leg, it.answer.until)).collect();
+    Ok(Some((session, legs)))
 }

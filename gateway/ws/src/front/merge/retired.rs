@@ -4,25 +4,23 @@
 //! In: the clients' records there. Out: whose session it is, and the place from which a client that identifies is caught
 //! up. A record is given up once its client has everything of the shard and has confirmed that.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Weak},
-};
+use std::{collections::BTreeMap, sync::Arc};
 
-use holdfast_cluster::{ClientRecord, SpreadRecord};
+use holdfast_cluster::{ClientRecord, ShardId};
 
 use super::{
-    Part, identity_at,
-    leg::Leg,
-    sessions::{Record, State},
+    attach::{Attached, gap_over, identified, spread},
+    identity_at,
+    leg::{Leg, Side},
+    places::Places,
     share::Share,
+    wire::{Answer, Who},
 };
 use crate::{
-    fleet::Hubs,
     front::Front,
     log::{FIRST, Position},
     settings::CatchUpFrom,
-    shard::{Core, Hub, Identified, shard_of_session, unix_ms},
+    shard::{Core, Hub, unix_ms},
 };
 
 /// The place before the first event of a shard that took over from those of a former count.
@@ -30,82 +28,72 @@ pub(super) fn beginning(core: &Core) -> Position {
     core.opened.as_ref().map_or(FIRST - 1, |opened| opened.from)
 }
 
-/// What a record is a part of while its client may need shards of a former count, which don't outlive this process: after
-/// a restart no sequence stands for a place.
-pub(super) fn unsettled(session_id: &str, client: [u32; 2]) -> SpreadRecord {
-    SpreadRecord { session_id: session_id.to_owned(), shard: client, written: u64::MAX, confirmed: u64::MAX }
-}
-
-/// Shard and shard count of the client whose session the shards of the former count have.
-pub(in crate::front) fn client_of(hubs: &Hubs, session_id: &str) -> Option<[u32; 2]> {
-    let retired = hubs.retired()?;
-    let hub = retired.hubs.get(&shard_of_session(session_id)?)?;
-    records(hub).iter().find_map(|record| match &record.spread {
-        Some(spread) => (spread.session_id == session_id).then_some(spread.shard),
-        None => (record.session_id == session_id).then_some([hub.shard, hub.total]),
-    })
-}
-
-/// Whether one of the shards of the former count has something for a client that identifies.
-pub(in crate::front) fn owe(front: &Front, part: &Part, credential: &str, name: Option<&str>) -> bool {
-    of(front, part.share).iter().any(|hub| owed_at(front, hub, part.share, credential, name).is_some())
-}
-
-/// The shards of the former count that may have had guilds of the client, rising.
-pub(super) fn of(front: &Front, share: Share) -> Vec<Arc<Hub>> {
+/// The shards of the former count that may have had guilds of the client, rising. None, if that isn't another count, or
+/// was too long ago.
+pub(super) fn shards(front: &Front, share: Share) -> Vec<ShardId> {
     let Some(retired) = front.hubs.retired().filter(|retired| retired.total != share.total) else {
         return Vec::new();
     };
-    share.of(retired.total).shards().filter_map(|shard| retired.hubs.get(&shard).cloned()).collect()
+    share.of(retired.total).shards().map(|shard| ShardId::new(shard, retired.total)).collect()
 }
 
 /// Takes what a shard has for a client that identifies: a leg that gives it.
-pub(super) fn take(
-    front: &Front,
-    hub: &Arc<Hub>,
-    share: Share,
-    client: &Identified,
-) -> Option<(Leg, Record)> {
-    let since = owed_at(front, hub, share, &client.identity, client.name.as_deref())?;
-    let identity = identity_at(&client.identity, share.client(), hub.total);
+pub(super) fn take(front: &Front, hub: &Arc<Hub>, who: &Who, connection: u64) -> Option<Attached> {
+    let since = owed_at(front, hub, who)?;
     let mut core = hub.core();
     let (epoch, end) = (core.epoch, core.log.last());
     let since = since.min(end);
-    let client = Identified { identity, ..client.clone() };
-    let connection = client.connection;
     // Everything there belongs into catch-up.
-    let id = front.begin(&mut core, client, Position::MAX).id;
+    let id = front.begin(&mut core, identified(who, hub, connection), Position::MAX).id;
     let record = core.sessions.held(&id, connection)?;
     (record.written, record.confirmed, record.base) = (since, since, since);
+    // No sequence is known for it yet.
+    record.spread = Some(spread(who, u64::MAX, None));
+    let further: Vec<_> = gap_over(&core, since).into_iter().collect();
     drop(core);
-    let mut leg = Leg::new(Arc::clone(hub), id.clone(), epoch, Position::MAX, since);
+    let mut leg = Leg::new(Arc::clone(hub), id, epoch, Position::MAX, since);
     leg.end = Some(end);
-    let record = Record { hub: Arc::downgrade(hub), id, epoch, snapshot: Position::MAX, end: leg.end };
-    Some((leg, record))
+    let answer = Answer {
+        snapshot: Position::MAX,
+        from: since,
+        until: end,
+        end: Some(end),
+        further,
+        caught_up: true,
+        ..Answer::default()
+    };
+    Some(Attached { leg, answer, begun: None })
 }
 
 /// Gives the records up of legs that have come to their end, as far as the client has confirmed it. Whether one did.
-pub(super) fn settle(legs: &mut [Leg], state: &mut State, connection: u64) -> bool {
-    let (_, confirmed) = state.places.confirmed();
+pub(super) fn settle(front: &Front, legs: &mut [Leg], places: &Places, connection: u64) -> bool {
+    let (_, confirmed) = places.confirmed();
     let mut settled = false;
-    for ((leg, record), confirmed) in legs.iter_mut().zip(&mut state.records).zip(confirmed) {
+    for (leg, confirmed) in legs.iter_mut().zip(confirmed) {
         if leg.end.is_none_or(|end| leg.written.min(*confirmed) < end) {
             continue;
         }
-        let Some(hub) = leg.hub.take() else { continue };
-        let sessions = &mut hub.core().sessions;
-        if let Some(held) = sessions.held(&leg.record, connection) {
-            held.identity = settled_as(&held.identity);
+        match std::mem::replace(&mut leg.side, Side::Over) {
+            Side::Here(hub) => settle_at(&hub, &leg.record, connection),
+            Side::There(far) => far.settle(front),
+            Side::Over => continue,
         }
-        sessions.detach(&leg.record, connection, unix_ms());
-        record.hub = Weak::new();
         settled = true;
     }
     settled
 }
 
+/// Gives a client's record up.
+pub(super) fn settle_at(hub: &Hub, record: &str, connection: u64) {
+    let sessions = &mut hub.core().sessions;
+    if let Some(held) = sessions.held(record, connection) {
+        held.identity = settled_as(&held.identity);
+    }
+    sessions.detach(record, connection, unix_ms());
+}
+
 /// The clients' records of a shard of a former count. They aren't stored any more.
-pub(super) fn records(hub: &Hub) -> Vec<ClientRecord> {
+fn records(hub: &Hub) -> Vec<ClientRecord> {
     let mut core = hub.core();
     // Whoever looks at a session may change it, and what may have changed has records.
     core.sessions.held("", 0);
@@ -113,9 +101,10 @@ pub(super) fn records(hub: &Hub) -> Vec<ClientRecord> {
     core.sessions.records(epoch, stream, true).unwrap_or_default()
 }
 
-fn owed_at(front: &Front, hub: &Hub, share: Share, credential: &str, name: Option<&str>) -> Option<Position> {
+fn owed_at(front: &Front, hub: &Hub, who: &Who) -> Option<Position> {
     let confirmed = front.settings.catch_up_from == CatchUpFrom::Confirmed;
-    owed(&records(hub), [hub.shard, hub.total], share, (credential, name), confirmed)
+    let known_as = (who.credential.as_str(), who.name.as_deref());
+    owed(&records(hub), [hub.shard, hub.total], who.share(front.hubs.total()), known_as, confirmed)
 }
 
 /// The place from which a client is caught up that identifies. None: nobody of its name was there, or is there still,
@@ -158,6 +147,8 @@ fn settled_as(identity: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use holdfast_cluster::SpreadRecord;
+
     use super::*;
 
     const BOT: &str = "00bot";
@@ -226,7 +217,14 @@ mod tests {
             stream: None,
             disconnected_unix_ms: disconnected,
             requests: Vec::new(),
-            spread: (client[1] != 4).then(|| unsettled("", client)),
+            spread: (client[1] != 4).then(|| SpreadRecord {
+                session_id: String::new(),
+                shard: client,
+                written: 0,
+                confirmed: 0,
+                owed: None,
+                given: Vec::new(),
+            }),
         }
     }
 }

@@ -4,9 +4,11 @@
 //! In: opcode and `d`. Out: the same command at one shard, or at several. What names no guild, or one that none of the
 //! client's shards has, goes to the lowest: Discord answers it as it does on any shard.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
 
-use super::pump::Merge;
+use super::{Holder, pump::Merge};
 use crate::front::{
     commands::{self, Sender},
     query::Refused,
@@ -27,7 +29,7 @@ pub(super) fn command(merge: &mut Merge, op: u64, data: Value) -> Result<(), Ref
 
 /// The same at all of the client's shards.
 fn all(merge: &mut Merge, op: u64, data: &Value) -> Result<(), Refused> {
-    (0..merge.part.hubs.len()).try_for_each(|index| at(merge, index, op, data.clone()))
+    (0..merge.part.holders.len()).try_for_each(|index| at(merge, index, op, data.clone()))
 }
 
 /// "Request Soundboard Sounds": each shard is asked for its own among `guild_ids`.
@@ -53,7 +55,7 @@ fn by_guild(merge: &mut Merge, op: u64, data: Value) -> Result<(), Refused> {
 /// Index of the shard that has the guild, or of the lowest.
 fn home(merge: &Merge, guild: u64) -> usize {
     let shard = merge.part.share.home(guild);
-    merge.part.hubs.iter().position(|hub| hub.shard == shard).unwrap_or(0)
+    merge.part.ids().position(|id| id.shard == shard).unwrap_or(0)
 }
 
 /// A guild's id: text, a number, or, as older libraries send it, a list of one.
@@ -66,14 +68,20 @@ fn guild(id: Option<&Value>) -> Option<u64> {
 
 /// At the shard of this index in the client's part.
 fn at(merge: &mut Merge, index: usize, op: u64, data: Value) -> Result<(), Refused> {
-    let sequence = merge.sequence();
+    let Holder::Here(hub) = &merge.part.holders[index] else {
+        return match merge.far(index) {
+            Some(far) => far.command(op, &data),
+            None => Err(Refused::new(4000, "a shard is on its way to another replica: come again")),
+        };
+    };
+    let (hub, sequence) = (Arc::clone(hub), merge.sequence());
     // Before its session has begun, a client has no requests that could be answered.
     let mut none = std::collections::BTreeMap::new();
     // Shards of a former count take nothing any more.
     let requests = merge.legs.get_mut(merge.retired + index).map_or(&mut none, |leg| &mut leg.requests);
     let mut sender = Sender {
         front: &merge.front,
-        hub: &merge.part.hubs[index],
+        hub: &hub,
         connection: merge.connection,
         wants: &merge.wants,
         sequence,

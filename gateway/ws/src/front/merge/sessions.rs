@@ -10,10 +10,12 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
-use super::{bell::Bell, places::Places};
+use holdfast_cluster::ShardId;
+
+use super::{Part, bell::Bell, places::Places};
 use crate::{
     log::Position,
-    shard::{Hub, SessionLimits},
+    shard::{Hub, SessionLimits, unix_ms},
 };
 
 /// All of them.
@@ -34,14 +36,9 @@ pub(super) struct Session {
     state: Mutex<State>,
 }
 
-/// A client's record at one of our shards.
+/// A client's record at one of our shards, here or at another replica.
 pub(super) struct Record {
-    /// Whoever serves clients holds the shard: sessions that wait for theirs keep none that is of no use any more.
-    pub(super) hub: Weak<Hub>,
-    pub(super) id: String,
-    pub(super) epoch: u64,
-    /// Position of the client's snapshot.
-    pub(super) snapshot: Position,
+    pub(super) shard: ShardId,
     /// Where the log ends of a shard of a former count.
     pub(super) end: Option<Position>,
 }
@@ -50,6 +47,9 @@ pub(super) struct Record {
 pub(super) struct State {
     /// The connection that has it.
     pub(super) connection: Option<u64>,
+    /// The lowest of its shards, at whose owner it is merged. When that is another's for a while, the session may go on
+    /// there, and what is known of it here is old.
+    home: Weak<Hub>,
     /// Wakes that connection.
     pub(super) bell: Arc<Bell>,
     pub(super) detached_ms: u64,
@@ -61,7 +61,22 @@ pub(super) struct State {
 impl State {
     /// Of a session that no connection has yet, whose client goes on behind these places.
     pub(super) fn new(bell: &Arc<Bell>, places: Places, records: Vec<Record>) -> Self {
-        Self { connection: None, bell: Arc::clone(bell), detached_ms: 0, places, records }
+        let (connection, bell, detached_ms) = (None, Arc::clone(bell), unix_ms());
+        Self { connection, home: Weak::new(), bell, detached_ms, places, records }
+    }
+
+    /// A connection has it from now on.
+    pub(super) fn attach(&mut self, part: &Part, connection: u64, bell: &Arc<Bell>) {
+        self.connection = Some(connection);
+        self.home = part.home().map_or_else(Weak::new, Arc::downgrade);
+        self.bell = Arc::clone(bell);
+    }
+
+    /// The connection that has it loses it, and looks when it is woken.
+    pub(super) fn detach(&mut self) {
+        self.connection = None;
+        self.detached_ms = unix_ms();
+        self.bell.wake();
     }
 
     /// How many of its shards are of a former count.
@@ -75,11 +90,14 @@ impl State {
     }
 
     /// Whether these are the shards that served it last.
-    pub(super) fn is_at(&self, hubs: &[Arc<Hub>]) -> bool {
+    pub(super) fn is_at(&self, shards: impl Iterator<Item = ShardId>) -> bool {
         let latest = self.latest();
-        latest.len() == hubs.len()
-            && !latest.is_empty()
-            && latest.iter().zip(hubs).all(|(record, hub)| record.hub.as_ptr() == Arc::as_ptr(hub))
+        !latest.is_empty() && latest.iter().map(|record| record.shard).eq(shards)
+    }
+
+    /// Whether it can't have gone on anywhere else: its lowest shard was here all the time.
+    pub(super) fn is_at_home(&self, part: &Part) -> bool {
+        part.home().is_some_and(|hub| Arc::as_ptr(hub) == self.home.as_ptr())
     }
 }
 
@@ -107,11 +125,6 @@ impl Session {
 impl Sessions {
     pub(crate) fn new(limits: SessionLimits) -> Self {
         Self { limits, by_id: Mutex::new(HashMap::new()) }
-    }
-
-    /// Shard and shard count of the session's client.
-    pub(crate) fn client(&self, id: &str) -> Option<[u32; 2]> {
-        self.get(id).map(|session| session.client)
     }
 
     pub(super) fn get(&self, id: &str) -> Option<Arc<Session>> {

@@ -24,7 +24,7 @@ use super::ticket;
 use crate::{settings::Config, start::WsError, upstream::Transport};
 
 /// A connection to the owner of a client's shard.
-pub(super) type Socket = WebSocketStream<BufReader<Transport>>;
+pub(in crate::front) type Socket = WebSocketStream<BufReader<Transport>>;
 
 /// As much as the front writes at once.
 const READ_BUFFER: usize = 64 * 1024;

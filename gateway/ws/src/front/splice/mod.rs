@@ -23,10 +23,11 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
+pub(super) use dial::Socket;
 pub(crate) use ticket::{HEADER, Ticket};
 
 use self::{
-    dial::{Dialler, Socket},
+    dial::Dialler,
     relay::Over,
     ticket::{Gate, Key},
 };
@@ -95,8 +96,8 @@ impl Replicas {
         owner.filter(|owner| owner.replica != self.cluster.identity().id)
     }
 
-    async fn dial(&self, shard: ShardId, owner: &Owner, about: &About) -> Result<Socket, String> {
-        let ticket = Ticket { shard, to: owner.replica, peer: about.peer };
+    async fn dial(&self, shard: ShardId, owner: &Owner, about: &About, leg: bool) -> Result<Socket, String> {
+        let ticket = Ticket { shard, to: owner.replica, peer: about.peer, leg };
         let header = self.gate.key().issue(&ticket, unix_ms());
         let dialled = self.dialler.dial(&owner.address, &header, about.query.name.as_deref());
         match timeout(DIAL_WITHIN, dialled).await {
@@ -121,7 +122,9 @@ pub(super) fn admit(front: &Front, header: &str) -> Result<Ticket, (u16, String)
         }
     };
     let ShardId { shard, total } = ticket.shard;
-    if total != front.hubs.total() || front.held(shard).is_none() {
+    let is_here = total == front.hubs.total() && front.held(shard).is_some();
+    let is_former = || ticket.leg && front.hubs.former(ticket.shard).is_some();
+    if !is_here && !is_former() {
         return Err((503, format!("Shard {shard} of {total} isn't held here.\n")));
     }
     Ok(ticket)
@@ -144,7 +147,7 @@ pub(super) async fn reach(
             return Ok(None);
         }
         if let Some(owner) = replicas.owner(id).await {
-            match replicas.dial(id, &owner, about).await {
+            match replicas.dial(id, &owner, about, false).await {
                 Ok(socket) => return Ok(Some(Splice { owner: socket, first: first(opening) })),
                 Err(error) => why = format!("{} at {}: {error}", owner.replica, owner.address),
             }
@@ -154,6 +157,33 @@ pub(super) async fn reach(
     front.metrics.splices_failed.inc();
     warn!(shard, why, "a client's shard can't be reached");
     Err(Refused::new(4000, format!("shard {shard} is on its way to another replica: come again")))
+}
+
+/// A connection to whoever has a shard for one leg of a client that is merged here.
+pub(super) async fn leg(front: &Front, id: ShardId, about: &About) -> Result<Socket, Refused> {
+    let ShardId { shard, total } = id;
+    let gone = |why: &str| Refused::new(4000, format!("shard {shard} of {total} {why}: come again"));
+    let replicas = front.replicas.as_ref().ok_or_else(|| gone("is not here"))?;
+    let begun = Instant::now();
+    let mut why = "nobody has it".to_owned();
+    while begun.elapsed() < WITHIN {
+        // Of a former count nobody has a lease any more.
+        let owner = match front.hubs.keeper(id) {
+            Some(keeper) => Some(keeper),
+            None if front.hubs.total() == total && front.held(shard).is_none() => replicas.owner(id).await,
+            None => return Err(gone("has moved")),
+        };
+        if let Some(owner) = owner {
+            match replicas.dial(id, &owner, about, true).await {
+                Ok(socket) => return Ok(socket),
+                Err(error) => why = format!("{} at {}: {error}", owner.replica, owner.address),
+            }
+        }
+        sleep(ASK_EVERY).await;
+    }
+    front.metrics.splices_failed.inc();
+    warn!(shard, total, why, "a client's shard can't be reached");
+    Err(gone("is on its way to another replica"))
 }
 
 /// What the client has said, as the owner gets it: payload compression is ours.

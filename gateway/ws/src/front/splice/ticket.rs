@@ -34,7 +34,12 @@ pub(crate) struct Ticket {
     pub(crate) to: ReplicaId,
     /// The client's address.
     pub(crate) peer: SocketAddr,
+    /// Only the shard's part of a client is wanted, whose parts the replica that asks merges.
+    pub(crate) leg: bool,
 }
+
+/// How what is said for a leg begins.
+const LEG: &str = "leg ";
 
 /// Why a ticket isn't taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -72,9 +77,10 @@ impl Key {
 
     /// The header with a ticket, good for once.
     pub(super) fn issue(&self, ticket: &Ticket, now_ms: u64) -> String {
-        let Ticket { shard, to, peer } = ticket;
+        let Ticket { shard, to, peer, leg } = ticket;
         let nonce = fastrand::u128(..);
-        let said = format!("{}/{} {to} {peer} {now_ms} {nonce:032x}", shard.shard, shard.total);
+        let leg = if *leg { LEG } else { "" };
+        let said = format!("{leg}{}/{} {to} {peer} {now_ms} {nonce:032x}", shard.shard, shard.total);
         let mac = self.0.clone().chain_update(&said).finalize().into_bytes();
         let mac: String = mac.iter().map(|byte| format!("{byte:02x}")).collect();
         format!("{said} {mac}")
@@ -85,10 +91,12 @@ impl Key {
         let (said, mac) = header.rsplit_once(' ')?;
         // In constant time.
         self.0.clone().chain_update(said).verify_slice(&from_hex(mac)?).ok()?;
+        let (leg, said) = said.strip_prefix(LEG).map_or((false, said), |said| (true, said));
         let mut words = said.split(' ');
         let (shard, total) = words.next()?.split_once('/')?;
         let shard = ShardId::new(shard.parse().ok()?, total.parse().ok()?);
-        let ticket = Ticket { shard, to: words.next()?.parse().ok()?, peer: words.next()?.parse().ok()? };
+        let (to, peer) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+        let ticket = Ticket { shard, to, peer, leg };
         let issued = words.next()?.parse().ok()?;
         let nonce = u128::from_str_radix(words.next()?, 16).ok()?;
         Some((ticket, issued, nonce))
@@ -150,6 +158,8 @@ mod tests {
         assert_eq!(gate.admit(&gate.key.issue(&ticket(), NOW), NOW + 20_000), Ok(ticket()));
         let v6 = Ticket { peer: "[2001:db8::1]:1234".parse().unwrap(), ..ticket() };
         assert_eq!(gate.admit(&gate.key.issue(&v6, NOW), NOW - 20_000), Ok(v6));
+        let leg = Ticket { leg: true, ..ticket() };
+        assert_eq!(gate.admit(&gate.key.issue(&leg, NOW), NOW), Ok(leg));
     }
 
     #[test]
@@ -203,6 +213,7 @@ mod tests {
             shard: ShardId::new(3, 16),
             to: ReplicaId::from_number(7),
             peer: "192.0.2.1:5000".parse().unwrap(),
+            leg: false,
         }
     }
 }

@@ -215,7 +215,7 @@ async fn a_later_process_resumes_sessions_that_have_come_to_the_new_shards() {
             hubs.iter().any(|hub| {
                 let core = hub.core();
                 let part = core.sessions.part_of(&client.session);
-                part.is_some_and(|(_, record)| record.spread.as_ref().unwrap().written == u64::MAX)
+                part.is_some_and(|(_, record)| record.spread.as_ref().unwrap().owed.is_some())
             })
         };
         until("its places are noted", || !unsettled()).await;

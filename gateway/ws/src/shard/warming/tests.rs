@@ -130,7 +130,7 @@ impl Shard {
         let limits = Limits { expiry: std::time::Duration::from_secs(60), max: 4 };
         let log = Log::in_memory(Settings::default());
         let guilds = Guilds::new(Options::default());
-        let mut core = Core::new((0, 1), log, guilds, Sessions::new(0, limits), records);
+        let mut core = Core::new((0, 1), log, guilds, Sessions::new(limits), records);
         core.overlap = std::time::Duration::from_secs(overlap);
         Self { core, sequence: 0 }
     }
