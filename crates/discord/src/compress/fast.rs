@@ -86,10 +86,6 @@ impl FastDeflate {
                 let len = same(data, before, at);
                 bits.copy(len, back);
                 at += len;
-                // What stands just before the next place is where the next search may hit.
-                if let Some(last) = at.checked_sub(2).filter(|last| last + TAIL <= data.len()) {
-                    self.places[hash(load(data, last) as u32)] = last as u16;
-                }
             } else {
                 bits.literal(data[at]);
                 at += 1;
