@@ -385,7 +385,9 @@ impl Log {
             if let Some(handover) = &mut self.handover
                 && handover.handed() < oldest_last
             {
-                handover.flush(Due::Many, &self.ring, self.stream);
+                // The block that is still being filled may be the one that has to go.
+                let due = if self.ring.is_closed(oldest_last) { Due::Many } else { Due::All };
+                handover.flush(due, &self.ring, self.stream);
             }
             let Some(evicted) = self.ring.evict() else { break };
             if let Some(handover) = &mut self.handover {
