@@ -122,9 +122,20 @@ impl Hubs {
     }
 
     /// Waits until they do: at once, unless the bot is being resharded.
-    pub(crate) async fn are_open(&self) {
+    async fn are_open(&self) {
         // The sender is ours: it doesn't go before we do.
         let _ = self.opening.subscribe().wait_for(|opening| !opening).await;
+    }
+
+    /// Number of all shards of the bot, when those that are here serve.
+    pub(crate) async fn open_total(&self) -> u32 {
+        loop {
+            self.are_open().await;
+            let total = self.total();
+            if !*self.opening.borrow() {
+                return total;
+            }
+        }
     }
 
     /// Nobody comes any more for what the retired shards of a count have.

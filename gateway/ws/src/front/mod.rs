@@ -157,7 +157,7 @@ impl Front {
     async fn serving(self: &Arc<Self>, about: &About, identify: &Identify) -> Result<Serving, Refused> {
         let [shard, count] = identify.shard.unwrap_or([0, 1]);
         loop {
-            let total = self.hubs.total();
+            let total = opening::open_total(self).await?;
             let part = Part::of([shard, count], total, |shard| self.holder(shard, true))?;
             let hub = self.held(shard).filter(|_| count == total);
             let needed = hub.as_ref().is_none_or(|hub| is_young(&hub.core()));
@@ -222,7 +222,8 @@ impl Front {
         resume: &Resume,
     ) -> Result<Option<Serving>, Refused> {
         loop {
-            let total = self.hubs.total();
+            // Only then everything is known about the shards of the former count.
+            let total = opening::open_total(self).await?;
             let client = client_of_session(&resume.session_id);
             // One of our count has its session at the shard of its number, unless it was begun at others.
             let own = client.filter(|[_, count]| *count == total).and_then(|[shard, _]| self.hubs.get(shard));

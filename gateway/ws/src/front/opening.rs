@@ -72,7 +72,7 @@ pub(crate) async fn hello(front: &Front, link: &mut Link) -> std::io::Result<()>
 pub(crate) async fn open(front: &Arc<Front>, link: &mut Link) -> Result<(Serving, Option<Opening>), Ended> {
     let within = front.settings.identify_timeout;
     if link.about.leg.is_some() {
-        are_open(front).await?;
+        open_total(front).await.map_err(Ended::Refused)?;
         let loan = timeout(within, merge::asked(front, link)).await.unwrap_or(Err(Ended::Gone(None)));
         return Ok((Serving::Lent(loan?), None));
     }
@@ -92,7 +92,7 @@ pub(crate) async fn open(front: &Arc<Front>, link: &mut Link) -> Result<(Serving
         link.about.invalidated = false;
         tokio::time::sleep(PACE.mul_f64(fastrand::f64() / 2.0 + 0.5)).await;
     }
-    are_open(front).await?;
+    open_total(front).await.map_err(Ended::Refused)?;
     if let Some(splice) = other(front, link, &opening, &data).await.map_err(Ended::Refused)? {
         return Ok((Serving::Other(Box::new(splice)), Some(opening)));
     }
@@ -106,10 +106,10 @@ pub(crate) async fn open(front: &Arc<Front>, link: &mut Link) -> Result<(Serving
     Ok((serving, Some(opening)))
 }
 
-/// Waits while the bot is being resharded.
-async fn are_open(front: &Front) -> Result<(), Ended> {
-    let open = timeout(front.settings.identify_timeout, front.hubs.are_open()).await;
-    open.map_err(|_| Ended::Refused(Refused::new(4000, "the bot is being resharded: come again")))
+/// Number of all shards of the bot. Waits while that changes.
+pub(super) async fn open_total(front: &Front) -> Result<u32, Refused> {
+    let open = timeout(front.settings.identify_timeout, front.hubs.open_total()).await;
+    open.map_err(|_| Refused::new(4000, "the bot is being resharded: come again"))
 }
 
 /// The way to the replica that runs the client's shard, if we don't.

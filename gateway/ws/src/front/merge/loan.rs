@@ -37,6 +37,8 @@ pub(in crate::front) async fn asked(front: &Front, link: &mut Link) -> Result<Lo
     let ask = serde_json::from_value::<Ask>(data).ok().filter(|_| op == ASK);
     let ask = ask.ok_or_else(|| refused(4002, "not what a replica asks for"))?;
     let hub = link.about.leg.and_then(|id| here(front, id, ask.what));
+    // One that isn't open yet has no beginning.
+    let hub = hub.filter(|hub| !hub.core().is_warming());
     let hub = hub.ok_or_else(|| refused(4000, "the shard has moved: come again"))?;
     if hub.core().sessions.count().0 >= front.settings.max_clients_per_shard {
         let reason = format!("shard {} has as many clients as it may (max_clients_per_shard)", hub.shard);

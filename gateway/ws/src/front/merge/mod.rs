@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: AGPL-3.0-only
-//! Clients whose shard count isn't ours, or wasn't: each is served from all our shards that hold guilds of its own, by the
-//! owner of the lowest of them.
+//! Clients whose shard count isn't ours, or wasn't: the owner of the lowest shard with their guilds merges all of these.
 //!
 //! [`share`] says which events are a client's, [`attach`] takes it in at a shard, [`leg`] follows that, [`far`] at another
 //! replica, which [`lend`]s it by the words of [`wire`]. [`pump`] merges the legs in [`order`] and numbers what it gives,
