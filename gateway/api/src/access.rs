@@ -20,7 +20,10 @@ impl Access {
     /// their sender couldn't do elsewhere.
     pub(crate) fn admits(&self, headers: &HeaderMap) -> bool {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-        let shown = self.secret.as_ref().is_none_or(|secret| text("holdfast-secret").is_some_and(|it| secret.matches(it)));
+        let shown = self
+            .secret
+            .as_ref()
+            .is_none_or(|secret| text("holdfast-secret").is_some_and(|it| secret.matches(it)));
         let own = |only: &Secret| match text(AUTHORIZATION.as_str()) {
             Some(value) => value.strip_prefix("Bot ").is_some_and(|token| only.matches(token)),
             None => !headers.contains_key(AUTHORIZATION),
@@ -36,7 +39,10 @@ mod tests {
     #[test]
     fn a_secret_has_to_be_shown_and_other_tokens_stay_out() {
         let headers = |pairs: &[(&'static str, &'static str)]| {
-            pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect::<HeaderMap>()
+            pairs
+                .iter()
+                .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
+                .collect::<HeaderMap>()
         };
         let open = Access { secret: None, only: None };
         assert!(open.admits(&headers(&[("authorization", "Bearer x")])));

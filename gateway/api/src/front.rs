@@ -85,17 +85,26 @@ impl Front {
     async fn forward(&self, request: Request<Incoming>, caller: Caller) -> Result<Response<Body>, Problem> {
         let (head, body) = request.into_parts();
         if head.method == Method::CONNECT {
-            return Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method", "this is no proxy for connections"));
+            return Err(Problem::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method",
+                "this is no proxy for connections",
+            ));
         }
         // In HTTP/2 every request names the host; in HTTP/1.1 only one that is meant for a proxy does in its path.
         if head.uri.authority().is_some() && head.version < Version::HTTP_2 {
             let message = "this is no proxy for other hosts: send paths that begin with a slash";
             return Err(Problem::new(StatusCode::BAD_REQUEST, "path", message));
         }
-        let Target { path, below } = target(&head.uri, self.forwarder.upstream().base())
-            .map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "path", "this path leads somewhere else than it seems to"))?;
+        let Target { path, below } = target(&head.uri, self.forwarder.upstream().base()).map_err(|_| {
+            Problem::new(StatusCode::BAD_REQUEST, "path", "this path leads somewhere else than it seems to")
+        })?;
         if !self.access.admits(&head.headers) {
-            return Err(Problem::new(StatusCode::UNAUTHORIZED, "access", "this service does not take your requests"));
+            return Err(Problem::new(
+                StatusCode::UNAUTHORIZED,
+                "access",
+                "this service does not take your requests",
+            ));
         }
         let fronted = self.fronted(&head.method, &path.path()[below..], &head.headers);
         if fronted == Some(Gateway::Plain) {
@@ -126,7 +135,8 @@ impl Front {
 
     /// Whether the request asks for the gateway that `ws` serves.
     fn fronted(&self, method: &Method, path: &str, headers: &HeaderMap) -> Option<Gateway> {
-        if !self.config.gateway || *method != Method::GET || !path.starts_with("/gateway") || is_ours(headers) {
+        if !self.config.gateway || *method != Method::GET || !path.starts_with("/gateway") || is_ours(headers)
+        {
             return None;
         }
         match path {
@@ -142,16 +152,21 @@ impl Front {
         if body.is_end_stream() {
             return Ok((Payload::Whole(bytes::Bytes::new()), None));
         }
-        let too_large = || Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body", "the body is larger than api.max_body");
+        let too_large =
+            || Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body", "the body is larger than api.max_body");
         let size = body.size_hint();
         if size.lower() > self.config.max_body {
             return Err(too_large());
         }
         let exact = size.exact().and_then(|size| usize::try_from(size).ok());
-        let short = exact.filter(|size| *size <= self.config.keep_body).and_then(|size| u32::try_from(size).ok());
+        let short =
+            exact.filter(|size| *size <= self.config.keep_body).and_then(|size| u32::try_from(size).ok());
         let kept = short.and_then(|size| Arc::clone(&self.kept).try_acquire_many_owned(size).ok());
         let Some(kept) = kept else {
-            return Ok((Payload::Stream(Stream::new(body, self.config.max_body, self.config.body_timeout)), None));
+            return Ok((
+                Payload::Stream(Stream::new(body, self.config.max_body, self.config.body_timeout)),
+                None,
+            ));
         };
         let whole = Limited::new(body, self.config.keep_body).collect();
         match tokio::time::timeout(self.config.body_timeout, whole).await {

@@ -3,8 +3,8 @@
 //! same with our address, our count of shards, and no limit on sessions worth the name.
 
 use holdfast_rest::Body;
-use http::{HeaderMap, Response, StatusCode};
 use http::header::USER_AGENT;
+use http::{HeaderMap, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use serde_json::{Value, json};
 

@@ -56,7 +56,8 @@ pub(crate) async fn serve(front: Arc<Front>, listener: TcpListener, tls: Option<
             tokio::time::sleep(PAUSE).await;
             continue;
         };
-        let (front, builder, tls, ended) = (Arc::clone(&front), Arc::clone(&builder), tls.clone(), ended.clone());
+        let (front, builder, tls, ended) =
+            (Arc::clone(&front), Arc::clone(&builder), tls.clone(), ended.clone());
         tasks.spawn("connection", async move {
             front.metrics().connections.inc();
             connection(&front, &builder, stream, address, tls, ended).await;

@@ -3,21 +3,15 @@
 //! it the API's version ends, headers without those of one connection; or what is wrong with them. Pure.
 
 use http::header::{
-    CONNECTION, EXPECT, HOST, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, EXPECT, HOST, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE,
 };
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Uri};
 
 /// Headers of one connection (RFC 9110, 7.6.1), besides those that `Connection` names.
-const OF_A_CONNECTION: [HeaderName; 7] = [
-    CONNECTION,
-    PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION,
-    TE,
-    TRAILER,
-    TRANSFER_ENCODING,
-    UPGRADE,
-];
+const OF_A_CONNECTION: [HeaderName; 7] =
+    [CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
 
 /// What begins so is between callers and us.
 const OURS: &str = "holdfast-";
@@ -80,7 +74,8 @@ fn split(path: &str) -> (Option<&str>, &str) {
 }
 
 fn is_version(part: &str) -> bool {
-    part.strip_prefix('v').is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+    part.strip_prefix('v')
+        .is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// Whether a piece of a path leads up, or hides a piece of another path.
@@ -130,12 +125,20 @@ mod tests {
     fn prefixes_and_versions_are_understood() {
         for (path, expected, below) in [
             ("/api/v10/users/@me", "/api/v10/users/@me", "/users/@me"),
-            ("/api/v9/channels/1/messages?limit=5", "/api/v9/channels/1/messages?limit=5", "/channels/1/messages"),
+            (
+                "/api/v9/channels/1/messages?limit=5",
+                "/api/v9/channels/1/messages?limit=5",
+                "/channels/1/messages",
+            ),
             ("/v8/gateway", "/api/v8/gateway", "/gateway"),
             ("/users/@me", "/api/v10/users/@me", "/users/@me"),
             ("/api/users/@me", "/api/v10/users/@me", "/users/@me"),
             ("/proxy/api/v10/gateway", "/api/v10/gateway", "/gateway"),
-            ("/channels/1/messages/2/reactions/%F0%9F%94%A5/@me", "/api/v10/channels/1/messages/2/reactions/%F0%9F%94%A5/@me", "/channels/1/messages/2/reactions/%F0%9F%94%A5/@me"),
+            (
+                "/channels/1/messages/2/reactions/%F0%9F%94%A5/@me",
+                "/api/v10/channels/1/messages/2/reactions/%F0%9F%94%A5/@me",
+                "/channels/1/messages/2/reactions/%F0%9F%94%A5/@me",
+            ),
             ("/guilds/1/api/x", "/api/v10/guilds/1/api/x", "/guilds/1/api/x"),
             ("/", "/api/v10/", "/"),
             ("/v10", "/api/v10", ""),
@@ -181,7 +184,11 @@ mod tests {
         }
         headers.append("x-audit-log-reason", "b".parse().expect("a value"));
         strip_request(&mut headers);
-        let left: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.to_str().expect("text"))).collect();
-        assert_eq!(left, [("x-audit-log-reason", "a"), ("x-audit-log-reason", "b"), ("authorization", "Bot t")]);
+        let left: Vec<_> =
+            headers.iter().map(|(name, value)| (name.as_str(), value.to_str().expect("text"))).collect();
+        assert_eq!(
+            left,
+            [("x-audit-log-reason", "a"), ("x-audit-log-reason", "b"), ("authorization", "Bot t")]
+        );
     }
 }

@@ -92,7 +92,8 @@ impl Config {
                     Value::Text(text) => text.parse().ok().map(Some),
                     _ => None,
                 };
-                let show = |total: &Option<u32>| total.map_or("\"auto\"".to_owned(), |total| total.to_string());
+                let show =
+                    |total: &Option<u32>| total.map_or("\"auto\"".to_owned(), |total| total.to_string());
                 shards.custom("total", None, "a whole number or \"auto\"", parse, show)
             });
             (ws.url("public_url", "ws://localhost:7878", &["ws", "wss"]), shards)
@@ -156,8 +157,16 @@ fn limits(api: &Section<'_>) -> LimitSettings {
         attempts: number("attempts", default.attempts, 1..=100),
         invalid_brake: brake,
         invalid_stop: stop,
-        token_refused_for: api.duration("token_refused_for", default.token_refused_for, Duration::ZERO..=24 * HOUR),
-        webhook_gone_for: api.duration("webhook_gone_for", default.webhook_gone_for, Duration::ZERO..=24 * HOUR),
+        token_refused_for: api.duration(
+            "token_refused_for",
+            default.token_refused_for,
+            Duration::ZERO..=24 * HOUR,
+        ),
+        webhook_gone_for: api.duration(
+            "webhook_gone_for",
+            default.webhook_gone_for,
+            Duration::ZERO..=24 * HOUR,
+        ),
     }
 }
 

@@ -171,7 +171,11 @@ impl Bucket {
     pub fn limited(&mut self, ticket: Ticket, now: Duration, told: Option<Told>, until: Duration) {
         if told.is_some() {
             // A 429 isn't counted, so it tells nothing about who counts together.
-            self.answered(Ticket { voice: self.said.map_or(ticket.voice, |said| said.voice), ..ticket }, now, told);
+            self.answered(
+                Ticket { voice: self.said.map_or(ticket.voice, |said| said.voice), ..ticket },
+                now,
+                told,
+            );
         } else {
             self.end();
         }

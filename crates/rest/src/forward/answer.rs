@@ -60,7 +60,9 @@ pub(super) async fn judge(
     let verdict = match status {
         StatusCode::TOO_MANY_REQUESTS => Verdict::Limited(limited(&head.headers, &said)),
         StatusCode::FORBIDDEN => Verdict::Limited(limited(&head.headers, &Said::default())),
-        _ if matches!(said.code, UNKNOWN_WEBHOOK | INVALID_WEBHOOK_TOKEN) && route.exempt => Verdict::WebhookGone,
+        _ if matches!(said.code, UNKNOWN_WEBHOOK | INVALID_WEBHOOK_TOKEN) && route.exempt => {
+            Verdict::WebhookGone
+        }
         StatusCode::UNAUTHORIZED if !route.exempt => Verdict::TokenRefused,
         _ => Verdict::Fine,
     };
@@ -96,7 +98,8 @@ fn limited(headers: &HeaderMap, said: &Said) -> Limited {
 
 /// What stands before Discord answers with a page of its own when it has banned an address.
 fn is_page(headers: &HeaderMap) -> bool {
-    let json = headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/json"));
+    let json =
+        headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/json"));
     !json && !from_discord(headers)
 }
 
@@ -111,7 +114,10 @@ mod tests {
     #[test]
     fn the_longer_of_two_far_apart_times_counts_and_the_exact_one_otherwise() {
         let headers = |pairs: &[(&'static str, &'static str)]| {
-            pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect::<HeaderMap>()
+            pairs
+                .iter()
+                .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
+                .collect::<HeaderMap>()
         };
         let said = |retry_after| Said { retry_after, ..Said::default() };
         let shared = headers(&[("retry-after", "1337"), ("x-ratelimit-scope", "shared")]);
@@ -125,8 +131,10 @@ mod tests {
 
     #[test]
     fn a_ban_is_known_by_who_answers() {
-        let page: HeaderMap =
-            [("content-type", "text/html")].iter().map(|(n, v)| (n.parse().unwrap(), v.parse().unwrap())).collect();
+        let page: HeaderMap = [("content-type", "text/html")]
+            .iter()
+            .map(|(n, v)| (n.parse().unwrap(), v.parse().unwrap()))
+            .collect();
         let verdict = limited(&page, &Said::default());
         assert_eq!((verdict.scope, verdict.retry_after), (None, Duration::from_secs(60)));
         assert!(is_page(&page));

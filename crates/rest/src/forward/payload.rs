@@ -70,9 +70,8 @@ impl Payload {
     /// Whether it changes a channel's name or topic, if it is sent to a channel.
     pub(super) fn changes_name_or_topic(&self, method: &Method) -> bool {
         match self {
-            Self::Whole(body) if *method == Method::PATCH => {
-                serde_json::from_slice(body).is_ok_and(|Change { name, topic }| name.is_some() || topic.is_some())
-            }
+            Self::Whole(body) if *method == Method::PATCH => serde_json::from_slice(body)
+                .is_ok_and(|Change { name, topic }| name.is_some() || topic.is_some()),
             _ => false,
         }
     }
@@ -93,7 +92,9 @@ impl Stream {
             };
         };
         self.patience.as_mut().reset(Instant::now() + self.pause);
-        let Some(Ok(frame)) = frame else { return Poll::Ready(frame.map(|failed| failed.map_err(Into::into))) };
+        let Some(Ok(frame)) = frame else {
+            return Poll::Ready(frame.map(|failed| failed.map_err(Into::into)));
+        };
         let length = frame.data_ref().map_or(0, |data| data.len() as u64);
         match self.left.checked_sub(length) {
             Some(left) => self.left = left,
@@ -115,7 +116,10 @@ impl HttpBody for Payload {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Whole(body) if body.is_empty() => Poll::Ready(None),
             Self::Whole(body) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(body))))),
@@ -142,7 +146,10 @@ impl HttpBody for Body {
     type Data = Bytes;
     type Error = hyper::Error;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         match self.get_mut() {
             Self::Whole(body) => Poll::Ready(body.take().map(|body| Ok(Frame::data(body)))),
             Self::Stream(body) => Pin::new(body).poll_frame(cx),

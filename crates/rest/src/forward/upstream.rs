@@ -71,7 +71,8 @@ impl Upstream {
         if !matches!(scheme.as_str(), "http" | "https") {
             return Err(wrong("it begins with http:// or https://"));
         }
-        let base = parts.path_and_query.map_or(String::new(), |path| path.path().trim_end_matches('/').to_owned());
+        let base =
+            parts.path_and_query.map_or(String::new(), |path| path.path().trim_end_matches('/').to_owned());
         let mut http = HttpConnector::new();
         http.enforce_http(false);
         http.set_nodelay(true);

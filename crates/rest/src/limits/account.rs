@@ -61,6 +61,8 @@ pub(super) struct Queued {
     clock: Clock,
     grant: oneshot::Receiver<Grant>,
     pub(super) cause: Cause,
+    /// The turn has come.
+    served: bool,
 }
 
 impl Account {
@@ -106,7 +108,7 @@ impl Account {
             self.earlier.notify_one();
         }
         drop(shared);
-        Ok(Queued { account: Arc::clone(self), clock, grant, cause })
+        Ok(Queued { account: Arc::clone(self), clock, grant, cause, served: false })
     }
 
     /// Changes the account, and wakes whom that lets go.
@@ -193,20 +195,26 @@ impl Queued {
     /// Waits for the turn, at most until `deadline`.
     pub(super) async fn turn(mut self, deadline: Duration) -> Option<Grant> {
         let until = self.clock.at(deadline);
-        tokio::select! { biased;
+        let grant = tokio::select! { biased;
             grant = &mut self.grant => grant.ok(),
             () = tokio::time::sleep_until(until) => None,
-        }
+        };
+        self.served = grant.is_some();
+        grant
     }
 }
 
 impl Drop for Queued {
     fn drop(&mut self) {
-        self.grant.close();
-        let late = self.grant.try_recv().ok();
-        let now = self.clock.now();
+        let late = if self.served {
+            None
+        } else {
+            self.grant.close();
+            self.grant.try_recv().ok()
+        };
+        let (now, early) = (self.clock.now(), !self.served);
         self.account.change(|state| {
-            state.left();
+            state.left(early);
             if let Some(grant) = late {
                 state.unused(&grant, now);
             }

@@ -40,10 +40,6 @@ impl<T> Fair<T> {
         self.len == 0
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.len
-    }
-
     pub(super) fn push(&mut self, priority: Priority, caller: Caller, item: T) {
         let class = &mut self.classes[priority as usize];
         match class.iter_mut().find(|(other, _)| *other == caller) {
@@ -80,7 +76,8 @@ impl<T> Fair<T> {
         let urgent: usize = urgent.map(|(_, items)| items.len()).sum();
         let class = &self.classes[priority as usize];
         let own = class.iter().find(|(other, _)| *other == caller).map_or(0, |(_, items)| items.len());
-        let turns = class.iter().map(|(other, items)| if *other == caller { own } else { items.len().min(own + 1) });
+        let turns =
+            class.iter().map(|(other, items)| if *other == caller { own } else { items.len().min(own + 1) });
         urgent + turns.sum::<usize>()
     }
 
@@ -120,6 +117,6 @@ mod tests {
         let mut queue = Fair::default();
         (0..4).for_each(|number| queue.push(Priority::Normal, Caller(number % 2), number));
         queue.retain(|number| *number != 1 && *number != 3);
-        assert_eq!((queue.len(), queue.pop(), queue.pop(), queue.pop()), (2, Some(0), Some(2), None));
+        assert_eq!((queue.len, queue.pop(), queue.pop(), queue.pop()), (2, Some(0), Some(2), None));
     }
 }

@@ -90,7 +90,11 @@ impl Metrics {
     }
 
     fn register(&self, registry: &mut Registry) {
-        registry.register("holdfast_rest_queue_seconds", "time that requests waited, by what for", self.queue.clone());
+        registry.register(
+            "holdfast_rest_queue_seconds",
+            "time that requests waited, by what for",
+            self.queue.clone(),
+        );
         let help = "from sending a request to the head of Discord's answer";
         registry.register("holdfast_rest_upstream_seconds", help, self.upstream.clone());
         registry.register("holdfast_rest_limited", "429s from Discord, by scope", self.limited.clone());
@@ -119,8 +123,7 @@ impl Metrics {
 
     pub(super) fn answered(&self, route: RouteId, time: Duration) {
         let Some(known) = self.known.get(usize::from(route.0)) else { return };
-        let look_up =
-            || self.upstream.get_or_create(&RouteLabels { route: route.route().name }).clone();
+        let look_up = || self.upstream.get_or_create(&RouteLabels { route: route.route().name }).clone();
         known.get_or_init(look_up).observe(time.as_secs_f64());
     }
 

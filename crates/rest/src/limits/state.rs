@@ -15,6 +15,9 @@ use super::metrics::Cause;
 /// Buckets are looked through for idle ones when there are so many, and then when there are twice as many as were left.
 const SWEEP: usize = 4_096;
 
+/// Places in queues of those who have stopped waiting, besides as many as wait; about 100 bytes each.
+const ABANDONED: usize = 256;
+
 /// Answers name their buckets; so many names are remembered. Discord has fewer routes.
 const NAMES: usize = 4_096;
 
@@ -88,6 +91,8 @@ pub(super) struct State {
     filed: Fair<Key>,
     timers: BinaryHeap<Reverse<(Duration, Key)>>,
     waiting: usize,
+    /// Of those in queues, at most so many have stopped waiting.
+    abandoned: usize,
     margin: Duration,
 }
 
@@ -108,6 +113,7 @@ impl State {
             filed: Fair::default(),
             timers: BinaryHeap::new(),
             waiting: 0,
+            abandoned: 0,
             margin,
         }
     }
@@ -175,9 +181,15 @@ impl State {
         cause
     }
 
-    /// Somebody has stopped waiting, or has got what was waited for.
-    pub(super) fn left(&mut self) {
+    /// Somebody has got what was waited for, or, `early`, has stopped waiting.
+    pub(super) fn left(&mut self, early: bool) {
         self.waiting = self.waiting.saturating_sub(1);
+        self.abandoned += usize::from(early);
+        // Most are passed over when it is their turn; those that would be long in coming mustn't pile up.
+        if self.abandoned > self.waiting + ABANDONED {
+            self.slots.values_mut().for_each(|slot| slot.queue.retain(|waiter| !waiter.grant.is_closed()));
+            self.abandoned = 0;
+        }
     }
 
     /// Lets go whoever may by now; says when to come again.
@@ -200,7 +212,14 @@ impl State {
     }
 
     /// An answer that isn't a 429 of this bucket. `name` is what it calls the bucket.
-    pub(super) fn answered(&mut self, grant: &Grant, wish: &Wish, told: Option<Told>, name: Option<&str>, now: Duration) {
+    pub(super) fn answered(
+        &mut self,
+        grant: &Grant,
+        wish: &Wish,
+        told: Option<Told>,
+        name: Option<&str>,
+        now: Duration,
+    ) {
         self.places(grant, now);
         let route = wish.route.route();
         let Some(slot) = self.slots.get_mut(&grant.key) else { return };
@@ -219,7 +238,14 @@ impl State {
     }
 
     /// A 429 about the bucket, or about what is shared or hidden in it.
-    pub(super) fn limited(&mut self, grant: &Grant, told: Option<Told>, until: Duration, shared: bool, now: Duration) {
+    pub(super) fn limited(
+        &mut self,
+        grant: &Grant,
+        told: Option<Told>,
+        until: Duration,
+        shared: bool,
+        now: Duration,
+    ) {
         self.places(grant, now);
         let Some(slot) = self.slots.get_mut(&grant.key) else { return };
         match (&mut slot.hidden, grant.hidden) {
@@ -404,7 +430,8 @@ impl Slot {
 
     fn take(&mut self, key: Key, wish: &Wish, now: Duration, global: Option<Place>) -> Option<Grant> {
         let ticket = self.bucket.take(now, wish.voice).ok()?;
-        let hidden = self.hidden.as_mut().filter(|_| wish.name_topic).and_then(|hidden| hidden.take(now).ok());
+        let hidden =
+            self.hidden.as_mut().filter(|_| wish.name_topic).and_then(|hidden| hidden.take(now).ok());
         Some(Grant { key, ticket, global, hidden })
     }
 

@@ -39,7 +39,13 @@ pub struct Section<'d> {
 
 impl<'d> Section<'d> {
     pub(super) fn root(table: &'d Table, findings: &'d Findings) -> Self {
-        Self { path: String::new(), table: Some(table), findings, known: RefCell::default(), passed: RefCell::default() }
+        Self {
+            path: String::new(),
+            table: Some(table),
+            findings,
+            known: RefCell::default(),
+            passed: RefCell::default(),
+        }
     }
 
     /// Whether the user wrote this section at all.

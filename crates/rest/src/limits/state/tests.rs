@@ -36,14 +36,18 @@ fn the_global_limit_lets_the_urgent_go_first_and_callers_take_turns() {
     let mut account = Account::new(1);
     let gateway = |channel: u32| format!("/channels/{channel}/typing");
     let first = account.now(("POST", &gateway(1)), 0).expect("the first");
-    let mut waiting: Vec<_> = [(2, Priority::Low, 1), (3, Priority::Normal, 1), (4, Priority::Normal, 1), (5, Priority::Normal, 2)]
-        .map(|(channel, priority, caller)| (channel, account.queue(("POST", &gateway(channel)), priority, caller, 1)))
-        .into();
+    let mut waiting: Vec<_> =
+        [(2, Priority::Low, 1), (3, Priority::Normal, 1), (4, Priority::Normal, 1), (5, Priority::Normal, 2)]
+            .map(|(channel, priority, caller)| {
+                (channel, account.queue(("POST", &gateway(channel)), priority, caller, 1))
+            })
+            .into();
     account.answer(first, ("POST", &gateway(1)), 10, None);
     let mut order = Vec::new();
     let mut now = 10;
     while !waiting.is_empty() {
-        now = u64::try_from(account.state.advance(ms(now)).expect("somebody waits").as_millis()).expect("small");
+        now = u64::try_from(account.state.advance(ms(now)).expect("somebody waits").as_millis())
+            .expect("small");
         account.state.advance(ms(now));
         waiting.retain_mut(|(channel, grant)| match grant.try_recv() {
             Ok(grant) => {

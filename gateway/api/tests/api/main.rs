@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! The service before the simulated Discord, over real sockets.
+
+mod bad_input;
+mod faults;
+mod forwarding;
+mod limits;
+mod support;
+mod sweep;
