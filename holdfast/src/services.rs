@@ -46,6 +46,7 @@ impl Services {
             token: Some(ws.discord.token.clone()).filter(|token| !token.is_empty()),
             gateway_url: ws.public_url.clone(),
             shards: ws.shards.total,
+            cluster: ws.cluster.clone(),
         };
         let written = |section| root.origin(section).is_some();
         let (has_ws, has_api) = (written("ws"), written("api"));

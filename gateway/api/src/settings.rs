@@ -58,6 +58,8 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// Limits.
     pub limits: LimitSettings,
+    /// The store in which replicas share one account; without it this process has its own.
+    pub cluster: Option<holdfast_cluster::Settings>,
 }
 
 /// What others' sections say, for a process that reads them already.
@@ -71,6 +73,8 @@ pub struct Beside {
     pub gateway_url: String,
     /// `ws.shards.total`.
     pub shards: Option<u32>,
+    /// `[cluster]`.
+    pub cluster: Option<holdfast_cluster::Settings>,
 }
 
 impl Config {
@@ -99,13 +103,14 @@ impl Config {
             (ws.url("public_url", "ws://localhost:7878", &["ws", "wss"]), shards)
         });
         let token = token.map(|token| Secret::new(token.expose().trim_start_matches("Bot ").trim()));
-        Self::beside(root, Beside { api_url, token, gateway_url, shards })
+        let cluster = root.optional_section("cluster", holdfast_cluster::Settings::read);
+        Self::beside(root, Beside { api_url, token, gateway_url, shards, cluster })
     }
 
     /// Reads the section alone.
     #[must_use]
     pub fn beside(root: &Section<'_>, beside: Beside) -> Self {
-        let Beside { api_url, token, gateway_url, shards } = beside;
+        let Beside { api_url, token, gateway_url, shards, cluster } = beside;
         root.section("api", |api| Self {
             listen: api.address("listen", SocketAddr::from(([127, 0, 0, 1], 7979))),
             tls: Tls::read(api),
@@ -130,6 +135,7 @@ impl Config {
             upstream_timeout: api.duration("upstream_timeout", MINUTE, SECOND / 10..=HOUR),
             drain_timeout: api.duration("drain_timeout", 20 * SECOND, SECOND..=HOUR),
             limits: limits(api),
+            cluster,
         })
     }
 }
@@ -157,6 +163,13 @@ fn limits(api: &Section<'_>) -> LimitSettings {
         attempts: number("attempts", default.attempts, 1..=100),
         invalid_brake: brake,
         invalid_stop: stop,
+        egress: api.custom(
+            "egress",
+            default.egress,
+            "letters, digits, \"-\", \"_\" or \".\"",
+            egress,
+            |name| format!("\"{name}\""),
+        ),
         token_refused_for: api.duration(
             "token_refused_for",
             default.token_refused_for,
@@ -168,6 +181,13 @@ fn limits(api: &Section<'_>) -> LimitSettings {
             Duration::ZERO..=24 * HOUR,
         ),
     }
+}
+
+/// A name that may stand in a key of the store.
+fn egress(value: &Value) -> Option<String> {
+    let Value::Text(name) = value else { return None };
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    (!name.is_empty() && name.len() <= 64 && name.bytes().all(fits)).then(|| name.clone())
 }
 
 /// A flag that means something only with a token of the bot's own.

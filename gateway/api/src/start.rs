@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use holdfast_cluster::RestStore;
 use holdfast_rest::{Forwarder, Limits, RestError, RestMetrics, Upstream};
 use holdfast_service::{Page, Service, Tasks, TlsError};
 use tokio::net::TcpListener;
@@ -22,6 +23,9 @@ pub enum ApiError {
     /// `discord.api_url`.
     #[error(transparent)]
     Rest(#[from] RestError),
+    /// The shared store's certificates.
+    #[error(transparent)]
+    ClusterCertificates(#[from] holdfast_cluster::CaFileError),
     /// Certificate or key of the listener.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -40,7 +44,6 @@ pub struct Api {
 ///
 /// # Errors
 /// See [`ApiError`].
-#[expect(clippy::unused_async, reason = "as every service's start: others wait for what they need")]
 pub async fn start(
     config: Config,
     listener: TcpListener,
@@ -53,7 +56,8 @@ pub async fn start(
     let (tasks, limited) = (service.tasks.child(), service.tasks.child());
     let counted = service.metrics.register(|registry| Arc::new(RestMetrics::new(registry)));
     let metrics = service.metrics.register(|registry| Arc::new(Metrics::new(registry)));
-    let limits = Limits::new(config.limits.clone(), counted, &limited);
+    let store = config.cluster.as_ref().map(|cluster| RestStore::start(cluster, &limited)).transpose()?;
+    let limits = Limits::new(config.limits.clone(), counted, store, &limited);
     let cleared = limits.clone();
     service.pages.on_post("/rest/clear", move |_| {
         cleared.clear();

@@ -16,6 +16,8 @@ pub struct InvalidGuard {
     /// How many in each step, the latest last; one more than ten minutes, because steps begin anywhere.
     counts: [u32; STEPS + 1],
     total: u32,
+    /// What others at the same address have had.
+    others: u32,
     /// The number of the latest step.
     step: u64,
     banned_until: Duration,
@@ -51,6 +53,7 @@ impl InvalidGuard {
             stop,
             counts: [0; STEPS + 1],
             total: 0,
+            others: 0,
             step: 0,
             banned_until: Duration::ZERO,
             next: Duration::ZERO,
@@ -62,14 +65,15 @@ impl InvalidGuard {
         if now < self.banned_until {
             return Standing::Banned(self.banned_until);
         }
-        if self.total < self.brake {
+        if self.total.saturating_add(self.others) < self.brake {
             return Standing::Open;
         }
         self.forget(now);
-        if self.total >= self.stop {
+        let total = self.total.saturating_add(self.others);
+        if total >= self.stop {
             return Standing::Stop(self.next_step());
         }
-        if self.total >= self.brake {
+        if total >= self.brake {
             if now < self.next {
                 return Standing::Brake(self.next);
             }
@@ -81,14 +85,15 @@ impl InvalidGuard {
 
     /// An answer counted as invalid at `now`.
     pub fn count(&mut self, now: Duration) {
-        self.add(1, now);
+        self.forget(now);
+        self.counts[STEPS] += 1;
+        self.total += 1;
     }
 
-    /// Others at the same address have had `count` more.
-    pub fn add(&mut self, count: u32, now: Duration) {
+    /// All senders at the same address together have had `all` in the last ten minutes.
+    pub fn heard(&mut self, all: u32, now: Duration) {
         self.forget(now);
-        self.counts[STEPS] += count;
-        self.total += count;
+        self.others = all.saturating_sub(self.total);
     }
 
     /// A ban page came: nothing until `until`.
@@ -99,7 +104,7 @@ impl InvalidGuard {
     /// How many were invalid in the last ten minutes.
     pub fn invalid(&mut self, now: Duration) -> u32 {
         self.forget(now);
-        self.total
+        self.total.saturating_add(self.others)
     }
 
     /// Forgets everything: somebody has looked into it.
@@ -108,6 +113,7 @@ impl InvalidGuard {
     }
 
     fn next_step(&self) -> Duration {
+        // Nothing of our own: others' are asked for all the time.
         let oldest = self.counts.iter().position(|count| *count > 0).unwrap_or(0);
         let steps = u32::try_from(oldest).unwrap_or(0) + 1;
         STEP.saturating_mul(u32::try_from(self.step).unwrap_or(u32::MAX).saturating_add(steps))
@@ -160,6 +166,16 @@ mod tests {
         assert_eq!(until, s(700));
         assert!(matches!(guard.ask(s(699)), Standing::Stop(_)));
         assert_eq!(guard.ask(until), Standing::Open);
+    }
+
+    #[test]
+    fn what_others_at_the_same_address_have_had_counts() {
+        let mut guard = InvalidGuard::new(3, 5);
+        guard.count(s(0));
+        guard.heard(5, s(1));
+        assert!(matches!(guard.ask(s(1)), Standing::Stop(_)));
+        guard.heard(2, s(2));
+        assert_eq!((guard.ask(s(2)), guard.invalid(s(2))), (Standing::Open, 2));
     }
 
     #[test]

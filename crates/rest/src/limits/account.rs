@@ -11,7 +11,9 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use super::metrics::Cause;
-use super::state::{Grant, State, Wish};
+use super::shared::Lanes;
+use super::slot::{Grant, Key, Wish};
+use super::state::State;
 
 /// See the module.
 #[derive(Debug)]
@@ -23,6 +25,8 @@ pub(super) struct Account {
     refused_until: AtomicU64,
     /// 401s since the last answer that showed the token to be good.
     strikes: AtomicU64,
+    /// The account that replicas share, where they do.
+    pub(super) lanes: Option<Arc<Lanes>>,
 }
 
 #[derive(Debug)]
@@ -66,8 +70,9 @@ pub(super) struct Queued {
 }
 
 impl Account {
-    pub(super) fn new(state: State) -> Self {
+    pub(super) fn new(state: State, lanes: Option<Arc<Lanes>>) -> Self {
         Self {
+            lanes,
             shared: Mutex::new(Shared { state, driven: false, due: None }),
             earlier: Notify::new(),
             refused_until: AtomicU64::new(0),
@@ -121,13 +126,28 @@ impl Account {
         }
     }
 
+    pub(super) fn key(&self, wish: &Wish) -> Key {
+        self.lock().state.key(wish)
+    }
+
+    pub(super) fn adopt(&self, kins: &[(u16, u16)], groups: &[(u16, u8)]) {
+        self.lock().state.adopt(kins, groups);
+    }
+
+    pub(super) fn is_news(&self, name: &str, kin: u16) -> bool {
+        self.lock().state.is_news(name, kin)
+    }
+
     pub(super) fn estimate(&self, wish: &Wish, now: Duration) -> Duration {
         self.lock().state.estimate(wish, now)
     }
 
     pub(super) fn is_idle(&self, now: Duration) -> bool {
         let shared = self.lock();
-        !shared.driven && shared.state.is_idle(now) && now >= self.refused_until()
+        self.lanes.as_ref().is_none_or(|lanes| lanes.is_idle())
+            && !shared.driven
+            && shared.state.is_idle(now)
+            && now >= self.refused_until()
     }
 
     /// Until when Discord is taken not to know the token.

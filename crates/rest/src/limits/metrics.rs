@@ -61,6 +61,7 @@ pub struct Metrics {
     pub(super) in_flight: Gauge<i64, AtomicI64>,
     pub(super) invalid: Gauge<i64, AtomicI64>,
     pub(super) left: Counter,
+    pub(super) store_connected: Gauge<i64, AtomicI64>,
     pub(crate) unreachable: Counter,
 }
 
@@ -83,6 +84,7 @@ impl Metrics {
             in_flight: Gauge::default(),
             invalid: Gauge::default(),
             left: Counter::default(),
+            store_connected: Gauge::default(),
             unreachable: Counter::default(),
         };
         metrics.register(registry);
@@ -107,6 +109,8 @@ impl Metrics {
         registry.register("holdfast_rest_invalid", help, self.invalid.clone());
         let help = "requests whose caller left before they were sent";
         registry.register("holdfast_rest_left", help, self.left.clone());
+        let help = "1 while replicas share the account of the limits";
+        registry.register("holdfast_rest_store_connected", help, self.store_connected.clone());
         let help = "requests that Discord didn't answer";
         registry.register("holdfast_rest_unreachable", help, self.unreachable.clone());
     }

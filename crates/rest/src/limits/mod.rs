@@ -6,23 +6,32 @@ mod account;
 mod fair;
 mod metrics;
 mod permit;
+mod refusal;
 mod settings;
+mod shared;
+mod slot;
 mod state;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use account::{Account, Clock};
 pub use fair::{Caller, Priority};
+use holdfast_cluster::RestStore;
 use holdfast_discord::rest::{InvalidGuard, Standing, find};
 use holdfast_service::Tasks;
 pub use metrics::{Cause, Metrics};
+use permit::Held;
 pub use permit::{Limited, Permit};
+pub use refusal::Refusal;
 pub use settings::LimitSettings;
-use state::{State, Wish};
+use sha2::{Digest as _, Sha256};
+use shared::{Lanes, NoGrant};
+use slot::Wish;
+use state::State;
 use tokio::time::Instant;
 
 /// Accounts are looked through for idle ones when there are so many: one takes about 10 KiB.
@@ -48,6 +57,10 @@ struct Inner {
     clock: Clock,
     tasks: Tasks,
     metrics: Arc<Metrics>,
+    /// Where replicas share the account.
+    store: Option<RestStore>,
+    /// Invalid requests that the store hasn't heard of.
+    untold: AtomicU32,
 }
 
 /// A request that wants to go.
@@ -69,46 +82,19 @@ pub struct Ask<'a> {
     pub deadline: Instant,
 }
 
-/// Why a request isn't sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// Its turn doesn't come before its deadline.
-    #[error("the turn of this request comes after its deadline")]
-    Late {
-        /// When it could be sent, about.
-        retry_after: Duration,
-    },
-    /// Too many wait already.
-    #[error("too many requests wait already")]
-    Full {
-        /// When to try again.
-        retry_after: Duration,
-    },
-    /// So many requests were invalid that Discord would ban this address.
-    #[error("too many requests were answered with 401, 403 or 429: more would get this address banned")]
-    Guarded {
-        /// When some of them are long enough ago.
-        retry_after: Duration,
-    },
-    /// Discord has banned this address.
-    #[error("Discord has banned this address for a while")]
-    Banned {
-        /// When it is over, as far as was told.
-        retry_after: Duration,
-    },
-    /// Discord doesn't know the token.
-    #[error("Discord does not know this token: it was refused lately")]
-    Token,
-    /// Discord doesn't know the webhook.
-    #[error("Discord does not know this webhook: it was refused lately")]
-    Webhook,
-}
-
 impl Limits {
-    /// No requests so far. Tasks that look after those who wait belong to `tasks`.
+    /// No requests so far. Tasks that look after those who wait belong to `tasks`. With a store, replicas share the
+    /// account as long as it can be reached; without one, and meanwhile, each has its own.
     #[must_use]
-    pub fn new(settings: LimitSettings, metrics: Arc<Metrics>, tasks: &Tasks) -> Self {
+    pub fn new(
+        settings: LimitSettings,
+        metrics: Arc<Metrics>,
+        store: Option<RestStore>,
+        tasks: &Tasks,
+    ) -> Self {
         let inner = Inner {
+            store,
+            untold: AtomicU32::new(0),
             guard: Mutex::new(InvalidGuard::new(settings.invalid_brake, settings.invalid_stop)),
             settings,
             accounts: RwLock::default(),
@@ -118,7 +104,11 @@ impl Limits {
             tasks: tasks.clone(),
             metrics,
         };
-        Self { inner: Arc::new(inner) }
+        let limits = Self { inner: Arc::new(inner) };
+        if limits.inner.store.is_some() {
+            tasks.spawn("invalid requests", Arc::clone(&limits.inner).share_invalid());
+        }
+        limits
     }
 
     /// Waits until the request may be sent. Dropping the future gives its place up.
@@ -157,8 +147,24 @@ impl Limits {
         }
         let deadline = inner.clock.of(ask.deadline);
         inner.pass_guard(deadline).await?;
+        if let Some(lanes) = account.lanes.clone().filter(|lanes| !route.each && lanes.is_connected()) {
+            let waiting = Waiting::begin(self, &account, &wish)?;
+            let outcome = lanes.acquire(&account, wish, ask.deadline).await;
+            waiting.end();
+            match outcome {
+                Ok((grant, waited)) => {
+                    if let Some((cause, time)) = waited {
+                        inner.metrics.waited(cause, time);
+                    }
+                    return Ok(Permit::new(self.clone(), account, wish, Held::Shared(grant)));
+                }
+                Err(NoGrant::Late(retry_after)) => return Err(Refusal::Late { retry_after }),
+                // Until it is back, the account of this process has to do.
+                Err(NoGrant::StoreAway) => {}
+            }
+        }
         if let Some(grant) = account.try_now(&wish, inner.clock.now()) {
-            return Ok(Permit::new(self.clone(), account, wish, grant));
+            return Ok(Permit::new(self.clone(), account, wish, Held::Own(grant)));
         }
         let waiting = Waiting::begin(self, &account, &wish)?;
         let begun = inner.clock.now();
@@ -170,7 +176,7 @@ impl Limits {
         waiting.end();
         inner.metrics.waited(cause, now - begun);
         match grant {
-            Some(grant) => Ok(Permit::new(self.clone(), account, wish, grant)),
+            Some(grant) => Ok(Permit::new(self.clone(), account, wish, Held::Own(grant))),
             None => {
                 let due = account.estimate(&wish, now).saturating_sub(now);
                 Err(Refusal::Late { retry_after: due.max(Duration::from_millis(100)) })
@@ -210,7 +216,13 @@ impl Inner {
             accounts.retain(|_, account| Arc::strong_count(account) > 1 || !account.is_idle(now));
         }
         let settings = &self.settings;
-        let fresh = || Arc::new(Account::new(State::new(settings.global_limit, settings.global_margin)));
+        let lanes = || {
+            let token =
+                Sha256::digest(authorization)[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+            Some(Lanes::new(self.store.clone()?, token, settings.clone(), self.tasks.clone()))
+        };
+        let fresh =
+            || Arc::new(Account::new(State::new(settings.global_limit, settings.global_margin), lanes()));
         Arc::clone(accounts.entry(authorization.into()).or_insert_with(fresh))
     }
 
@@ -255,7 +267,32 @@ impl Inner {
     fn count_invalid(&self) {
         let (mut guard, now) = (lock(&self.guard), self.clock.now());
         guard.count(now);
+        self.untold.fetch_add(1, Ordering::Relaxed);
         self.metrics.invalid.set(i64::from(guard.invalid(now)));
+    }
+
+    /// Tells the store of invalid requests, and hears of others', twice a second.
+    async fn share_invalid(self: Arc<Self>) {
+        let Some(store) = &self.store else { return };
+        loop {
+            let more = self.untold.swap(0, Ordering::Relaxed);
+            match store.invalid(&self.settings.egress, more).await {
+                Ok(all) => {
+                    let (mut guard, now) = (lock(&self.guard), self.clock.now());
+                    guard.heard(all, now);
+                    self.metrics.invalid.set(i64::from(guard.invalid(now)));
+                }
+                // It is told when the store is back.
+                Err(_) => {
+                    self.untold.fetch_add(more, Ordering::Relaxed);
+                }
+            }
+            self.metrics.store_connected.set(i64::from(store.is_connected()));
+            tokio::select! { biased;
+                () = self.tasks.token().cancelled() => return,
+                () = tokio::time::sleep(Duration::from_millis(500)) => {}
+            }
+        }
     }
 }
 
@@ -289,33 +326,6 @@ impl Drop for Waiting<'_> {
         self.limits.inner.metrics.waiting.dec();
         if !self.ended {
             self.limits.inner.metrics.left.inc();
-        }
-    }
-}
-
-impl Refusal {
-    /// A short name for metrics and the header `Holdfast-Error`.
-    #[must_use]
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Self::Late { .. } => "late",
-            Self::Full { .. } => "full",
-            Self::Guarded { .. } => "guarded",
-            Self::Banned { .. } => "banned",
-            Self::Token => "token-refused",
-            Self::Webhook => "webhook-gone",
-        }
-    }
-
-    /// When to come again, if that is known.
-    #[must_use]
-    pub fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::Late { retry_after }
-            | Self::Full { retry_after }
-            | Self::Guarded { retry_after }
-            | Self::Banned { retry_after } => Some(*retry_after),
-            Self::Token | Self::Webhook => None,
         }
     }
 }

@@ -8,7 +8,8 @@ use std::time::Duration;
 use holdfast_discord::rest::{Route, Scope, Told};
 
 use super::account::Account;
-use super::state::{Grant, Wish};
+use super::shared::{End, SharedGrant};
+use super::slot::{Grant, Wish};
 use super::{Limits, lock};
 
 /// See the module.
@@ -16,8 +17,14 @@ pub struct Permit {
     limits: Limits,
     account: Arc<Account>,
     wish: Wish,
-    grant: Option<Grant>,
+    grant: Option<Held>,
     sent: Option<Duration>,
+}
+
+/// The places that the request has, in the account of this process or in the one that replicas share.
+pub(super) enum Held {
+    Own(Grant),
+    Shared(Box<SharedGrant>),
 }
 
 /// What a 429 says.
@@ -32,7 +39,7 @@ pub struct Limited {
 }
 
 impl Permit {
-    pub(super) fn new(limits: Limits, account: Arc<Account>, wish: Wish, grant: Grant) -> Self {
+    pub(super) fn new(limits: Limits, account: Arc<Account>, wish: Wish, grant: Held) -> Self {
         Self { limits, account, wish, grant: Some(grant), sent: None }
     }
 
@@ -45,6 +52,9 @@ impl Permit {
     /// The request goes out now: from here on Discord may count it.
     pub fn sending(&mut self) {
         self.sent = Some(self.limits.inner.clock.now());
+        if let Some(Held::Shared(grant)) = &mut self.grant {
+            grant.sending();
+        }
         self.limits.inner.metrics.in_flight.inc();
     }
 
@@ -57,8 +67,17 @@ impl Permit {
             200..=299 if !self.route().exempt => self.account.authorised(),
             _ => {}
         }
-        if let Some(grant) = self.grant.take() {
-            self.account.change(|state| state.answered(&grant, &self.wish, told, bucket, now));
+        match self.grant.take() {
+            Some(Held::Own(grant)) => {
+                self.account.change(|state| state.answered(&grant, &self.wish, told, bucket, now));
+            }
+            Some(Held::Shared(grant)) => {
+                let (route, kin) = (self.route(), grant.key().kin);
+                let news = bucket.filter(|name| self.account.is_news(name, kin));
+                let name = news.map(|name| (name.to_owned(), self.wish.route.0, !route.by_age));
+                grant.end(End::Answered { told, cautious: route.unknown, name });
+            }
+            None => {}
         }
     }
 
@@ -72,12 +91,23 @@ impl Permit {
             inner.count_invalid();
         }
         let until = now + limited.retry_after;
-        let Some(grant) = self.grant.take() else { return };
-        match limited.scope {
-            None => {
-                lock(&inner.guard).banned(until);
-                self.account.change(|state| state.lost(&grant, now));
+        if limited.scope.is_none() {
+            lock(&inner.guard).banned(until);
+        }
+        let grant = match self.grant.take() {
+            None => return,
+            Some(Held::Own(grant)) => grant,
+            Some(Held::Shared(grant)) => {
+                let wait = limited.retry_after;
+                return grant.end(match limited.scope {
+                    None => End::Lost,
+                    Some(Scope::Global) if !self.route().exempt => End::Global(wait),
+                    _ => End::Limited { wait, told: limited.told },
+                });
             }
+        };
+        match limited.scope {
+            None => self.account.change(|state| state.lost(&grant, now)),
             Some(Scope::Global) if !self.route().exempt => {
                 self.account.change(|state| state.limited_globally(&grant, until, now));
             }
@@ -110,9 +140,13 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         let Some(grant) = self.grant.take() else { return };
-        let now = self.limits.inner.clock.now();
         if self.sent.is_some() {
             self.limits.inner.metrics.in_flight.dec();
+        }
+        // A shared one gives itself back.
+        let Held::Own(grant) = grant else { return };
+        let now = self.limits.inner.clock.now();
+        if self.sent.is_some() {
             self.account.change(|state| state.lost(&grant, now));
         } else {
             self.account.change(|state| state.unused(&grant, now));

@@ -18,6 +18,8 @@ pub struct LimitSettings {
     pub invalid_brake: u32,
     /// See `invalid_brake`.
     pub invalid_stop: u32,
+    /// The name of the address from which Discord is reached: replicas that share the address share the name.
+    pub egress: String,
     /// How long a token is refused that Discord doesn't know.
     pub token_refused_for: Duration,
     /// How long a webhook is refused that Discord doesn't know.
@@ -35,6 +37,7 @@ impl Default for LimitSettings {
             attempts: 5,
             invalid_brake: 8_000,
             invalid_stop: 9_500,
+            egress: "egress".to_owned(),
             token_refused_for: Duration::from_secs(300),
             webhook_gone_for: Duration::from_secs(3600),
         }

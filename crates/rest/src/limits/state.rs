@@ -6,11 +6,12 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::time::Duration;
 
-use holdfast_discord::rest::{Bucket, Place, Rolling, RouteId, Ticket, Told, Wait};
+use holdfast_discord::rest::{Bucket, Place, Rolling, RouteId, Told, Wait};
 use tokio::sync::oneshot;
 
-use super::fair::{Caller, Fair, Priority};
+use super::fair::Fair;
 use super::metrics::Cause;
+use super::slot::{Grant, Key, Slot, Waiter, Wish};
 
 /// Buckets are looked through for idle ones when there are so many, and then when there are twice as many as were left.
 const SWEEP: usize = 4_096;
@@ -20,60 +21,6 @@ const ABANDONED: usize = 256;
 
 /// Answers name their buckets; so many names are remembered. Discord has fewer routes.
 const NAMES: usize = 4_096;
-
-/// A limit that no header tells: two changes of name or topic in ten minutes (see `routes.txt`).
-const NAME_TOPIC: (u32, Duration) = (2, Duration::from_secs(600));
-
-/// Which requests count together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct Key {
-    pub(super) kin: u16,
-    pub(super) group: u8,
-    pub(super) major: u64,
-}
-
-/// What a request counts for.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Wish {
-    pub(super) route: RouteId,
-    /// Route and age of the message: what may turn out to count apart.
-    pub(super) voice: u16,
-    pub(super) major: u64,
-    /// Changes a name or topic.
-    pub(super) name_topic: bool,
-    pub(super) priority: Priority,
-    pub(super) caller: Caller,
-}
-
-/// The places that a request has.
-#[derive(Debug)]
-pub(super) struct Grant {
-    pub(super) key: Key,
-    pub(super) ticket: Ticket,
-    pub(super) global: Option<Place>,
-    pub(super) hidden: Option<Place>,
-}
-
-/// Somebody who waits.
-#[derive(Debug)]
-struct Waiter {
-    grant: oneshot::Sender<Grant>,
-    wish: Wish,
-}
-
-#[derive(Debug, Default)]
-struct Slot {
-    bucket: Bucket,
-    /// The limit of names and topics, where it is used.
-    hidden: Option<Box<Rolling>>,
-    queue: Fair<Waiter>,
-    /// When it is to be looked at again.
-    timer: Option<Duration>,
-    /// It waits for the global limit, as urgently as this.
-    filed: Option<Priority>,
-    /// The limit is everybody's, until then.
-    shared_until: Duration,
-}
 
 /// See the module.
 #[derive(Debug)]
@@ -132,6 +79,31 @@ impl State {
         let kin = self.kins.get(usize::from(wish.route.0)).copied().unwrap_or(wish.route.0);
         let group = self.groups.get(usize::from(wish.voice)).copied().unwrap_or(0);
         Key { kin, group, major: wish.major }
+    }
+
+    /// Takes over what replicas have learnt: routes' kins, voices' groups.
+    pub(super) fn adopt(&mut self, kins: &[(u16, u16)], groups: &[(u16, u8)]) {
+        for (route, kin) in kins {
+            if let Some(own) = self.kins.get_mut(usize::from(*route)) {
+                *own = *kin;
+            }
+        }
+        for (voice, group) in groups {
+            if let Some(own) = self.groups.get_mut(usize::from(*voice)) {
+                *own = *group;
+            }
+        }
+    }
+
+    /// Remembers that a kin answers by this name; true if that is news.
+    pub(super) fn is_news(&mut self, name: &str, kin: u16) -> bool {
+        if self.names.get(name) == Some(&kin) {
+            return false;
+        }
+        if self.names.len() < NAMES {
+            self.names.insert(name.into(), kin);
+        }
+        true
     }
 
     /// Lets a request go if nothing keeps it and nobody waits.
@@ -411,33 +383,6 @@ impl State {
         if let Err(grant) = waiter.grant.send(grant) {
             self.give_back(&grant);
         }
-    }
-}
-
-impl Slot {
-    fn ready(&mut self, wish: &Wish, now: Duration, margin: Duration) -> Result<(), Wait> {
-        if wish.route.route().untold && self.bucket.under_way() > 0 {
-            return Err(Wait::Answer);
-        }
-        self.bucket.ready(now)?;
-        if wish.name_topic {
-            let (limit, window) = NAME_TOPIC;
-            let hidden = self.hidden.get_or_insert_with(|| Box::new(Rolling::new(limit, window, margin)));
-            hidden.ready(now).map_err(Wait::Until)?;
-        }
-        Ok(())
-    }
-
-    fn take(&mut self, key: Key, wish: &Wish, now: Duration, global: Option<Place>) -> Option<Grant> {
-        let ticket = self.bucket.take(now, wish.voice).ok()?;
-        let hidden =
-            self.hidden.as_mut().filter(|_| wish.name_topic).and_then(|hidden| hidden.take(now).ok());
-        Some(Grant { key, ticket, global, hidden })
-    }
-
-    fn is_idle(&self, now: Duration) -> bool {
-        let hidden = self.hidden.as_ref().is_none_or(|hidden| hidden.is_idle(now));
-        self.queue.is_empty() && hidden && self.bucket.is_idle(now)
     }
 }
 

@@ -2,8 +2,10 @@
 //! The service before the simulated Discord, over real sockets.
 
 mod bad_input;
+mod documented;
 mod faults;
 mod forwarding;
 mod limits;
+mod replicas;
 mod support;
 mod sweep;

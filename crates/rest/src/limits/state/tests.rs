@@ -3,6 +3,7 @@
 
 use holdfast_discord::rest::find;
 
+use super::super::fair::{Caller, Priority};
 use super::*;
 
 const SEND: (&str, &str) = ("POST", "/channels/1/messages");
