@@ -10,12 +10,12 @@ use holdfast_service::settings::Section;
 pub(crate) struct Services {
     pub(crate) ws: holdfast_ws::Config,
     pub(crate) api: holdfast_api::Config,
-    wanted: Wanted,
+    pub(crate) wanted: Wanted,
 }
 
 /// The services whose sections are there; where none is, all that need no section.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Wanted {
+pub(crate) struct Wanted {
     ws: bool,
     api: bool,
 }

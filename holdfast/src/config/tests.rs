@@ -111,6 +111,9 @@ fn what_is_printed_masks_the_token_and_reads_back_the_same() {
     let mut again = again.value;
     assert!(again.services.ws.discord.token.is_empty());
     again.services.ws.discord.token = reading.value.services.ws.discord.token.clone();
+    again.services.api.token = reading.value.services.api.token.clone();
+    // Every section is printed, so that every service is wanted.
+    again.services.wanted = reading.value.services.wanted;
     assert_eq!(again, reading.value);
 }
 

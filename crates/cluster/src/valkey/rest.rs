@@ -27,7 +27,7 @@ pub struct RestStore {
 /// Whose bucket it is, and which.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RestBucket {
-    keys: [String; 4],
+    keys: [String; 5],
     kin: u16,
     group: u8,
 }
@@ -130,8 +130,12 @@ impl RestStore {
         let mut bucket = own.clone();
         // Writing to a string can't fail.
         let _ = write!(bucket, "bucket:{kin}.{group}.{major:x}");
-        let hidden = format!("{bucket}:hidden");
-        RestBucket { keys: [bucket, format!("{own}global"), hidden, format!("{own}learnt")], kin, group }
+        let (hidden, flying) = (format!("{bucket}:hidden"), format!("{bucket}:flying"));
+        RestBucket {
+            keys: [bucket, format!("{own}global"), hidden, format!("{own}learnt"), flying],
+            kin,
+            group,
+        }
     }
 
     /// Lets a request go, if it may; with the version of what was learnt.
@@ -247,7 +251,7 @@ impl RestStore {
 }
 
 impl RestBucket {
-    fn keys(&self) -> [&str; 4] {
+    fn keys(&self) -> [&str; 5] {
         self.keys.each_ref().map(String::as_str)
     }
 }

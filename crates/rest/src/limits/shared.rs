@@ -22,8 +22,9 @@ use super::slot::{Key, NAME_TOPIC, Wish};
 /// Answers at other replicas aren't heard of: who waits for one asks again after this.
 const AGAIN: Duration = Duration::from_millis(20);
 
-/// Whoever sent a request that isn't answered after this has died: longer than any answer takes.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// Whoever sent a request that isn't answered after this is taken to have died with it. One that takes longer (a large
+/// upload) is counted as before; only what other requests learn from theirs may be a little wrong.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: AGPL-3.0-only
--- KEYS: bucket, global, hidden, learnt. ARGV: what became of the request (answered, lost, unused, limited, hidden, global); its
+-- KEYS: bucket, global, hidden, learnt, flying. ARGV: what became of the request (answered, lost, unused, limited, hidden, global); its
 -- ticket: at, ended, base, place; voice; for a 429 how long to wait; windows of the global and the hidden limit (0: it
 -- has no place there); cautious (1); what was told: limit, used, reset after, reset, or nothing; the bucket's name
 -- if it is news, kin and group of the bucket, the route, whether it may join another kin (1).
@@ -52,7 +52,8 @@ if what == 'unused' then
     bucket.full = bucket.full - bucket.place
   end
 end
-bucket.ended = math.min(bucket.ended + 1, bucket.sent)
+-- One that was given up has ended already.
+bucket.ended = math.min(bucket.ended + redis.call('ZREM', KEYS[5], place), bucket.sent)
 
 local told = ARGV[11] and ARGV[11] ~= '' and { limit = tonumber(ARGV[11]), used = tonumber(ARGV[12]),
   after = tonumber(ARGV[13]), reset = tonumber(ARGV[14]) }

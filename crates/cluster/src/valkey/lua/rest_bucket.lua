@@ -15,7 +15,7 @@ local function exact(number)
 end
 
 local FIELDS = {
-  'form', 'sent', 'ended', 'last', 'blocked', 'limit', 'used', 'ends', 'sure', 'place', 'full', 'least', 'exact',
+  'form', 'sent', 'ended', 'blocked', 'limit', 'used', 'ends', 'sure', 'place', 'full', 'least', 'exact',
   'voice', 's_sent', 's_received', 's_limit', 's_used', 's_after', 's_reset',
 }
 
@@ -29,7 +29,7 @@ local function load(key)
       bucket[field] = value and value ~= '' and tonumber(value) or nil
     end
   end
-  for _, field in ipairs({ 'sent', 'ended', 'last', 'blocked', 'least', 'exact' }) do
+  for _, field in ipairs({ 'sent', 'ended', 'blocked', 'least', 'exact' }) do
     bucket[field] = bucket[field] or 0
   end
   return bucket

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: AGPL-3.0-only
--- KEYS: bucket, global, hidden, learnt. ARGV: voice, alone (1: one at a time), patience, margin, global limit and window, hidden
+-- KEYS: bucket, global, hidden, learnt, flying. ARGV: voice, alone (1: one at a time), patience, margin, global limit and window, hidden
 -- limit and window. A limit of 0: it doesn't count. Answers with a ticket, or what to wait for and how long; both with
 -- the version of what was learnt.
 
@@ -7,8 +7,10 @@ local time = precisely()
 local voice, alone, patience, margin = ARGV[1], ARGV[2] == '1', tonumber(ARGV[3]), tonumber(ARGV[4])
 local version = redis.call('HGET', KEYS[4], 'version') or '0'
 local bucket = load(KEYS[1])
--- Whoever sent the last ones has died with them.
-if bucket.sent > bucket.ended and time - bucket.last > patience then
+-- Whoever sent those has died with them.
+local dead = redis.call('ZREMRANGEBYSCORE', KEYS[5], '-inf', exact(time - patience))
+bucket.ended = math.min(bucket.sent, bucket.ended + dead)
+if bucket.ended < bucket.sent and redis.call('EXISTS', KEYS[5]) == 0 then
   bucket.ended = bucket.sent
 end
 local wait = ready(bucket, time)
@@ -45,6 +47,8 @@ elseif bucket.form == 'steady' then
   bucket.full, base = from + bucket.place, exact(from)
 end
 local ended = bucket.ended
-bucket.sent, bucket.last = bucket.sent + 1, time
+bucket.sent = bucket.sent + 1
+redis.call('ZADD', KEYS[5], exact(time), place)
+redis.call('PEXPIRE', KEYS[5], 2 * patience)
 save(KEYS[1], bucket, time)
 return { 'granted', version, exact(time), exact(ended), base, place }
