@@ -121,6 +121,10 @@ impl Front {
         {
             headers.insert(AUTHORIZATION, token.clone());
         }
+        if let Some(token) = headers.get_mut(AUTHORIZATION) {
+            // Neither printed nor kept in the tables of HTTP/2.
+            token.set_sensitive(true);
+        }
         let (payload, kept) = self.payload(body).await?;
         let (method, deadline) = (head.method, Instant::now() + deadline);
         let call = Call { method, target: path, below, headers, payload, priority, caller, deadline };

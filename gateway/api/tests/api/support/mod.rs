@@ -105,7 +105,8 @@ impl RunningApi {
     pub(crate) fn metric(&self, line: &str) -> f64 {
         let text = self.service.metrics.encode();
         let found = text.lines().find_map(|other| other.strip_prefix(line)?.strip_prefix(' '));
-        found.unwrap_or_else(|| panic!("no {line} in {text}")).parse().expect("a number")
+        assert!(found.is_some(), "no {line} in {text}");
+        found.unwrap_or_default().parse().expect("a number")
     }
 }
 
