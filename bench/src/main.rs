@@ -12,6 +12,7 @@ mod process;
 mod procfs;
 mod relay;
 mod report;
+mod rest;
 mod scenario;
 mod simulator;
 mod stack;
@@ -76,6 +77,8 @@ enum Command {
     Idle(idle::Args),
     /// Events to RabbitMQ: CPU, events a second and latency of the AMQP front, against a bare publisher.
     Amqp(scenario::amqp::Args),
+    /// REST requests: CPU per request, latency and memory of `api`, against a bare forwarder.
+    Api(scenario::api::Args),
     /// Two replicas with RabbitMQ and Redis: hand-over on SIGTERM, takeover after `kill -9`.
     Replicas(replicas::Args),
     /// All of the above with their defaults, and zlib and zstd at 32,000 events a second; what needs RabbitMQ and Redis
@@ -87,6 +90,10 @@ enum Command {
     Client(client::Args),
     /// The bare publisher: from the gateway to RabbitMQ by its library alone (started by the scenarios).
     Publisher(publisher::Args),
+    /// A Discord that answers REST requests at once (started by the scenarios).
+    RestUpstream(rest::upstream::Args),
+    /// The bare forwarder of REST requests (started by the scenarios).
+    RestForwarder(rest::forwarder::Args),
     /// The consumer of a RabbitMQ exchange (started by the scenarios).
     Consumer(consumer::Args),
 }
@@ -99,6 +106,8 @@ fn main() -> Result<()> {
         Command::Client(args) => return client::run(args),
         Command::Publisher(args) => return publisher::run(args),
         Command::Consumer(args) => return consumer::run(args),
+        Command::RestUpstream(args) => return rest::upstream::run(args),
+        Command::RestForwarder(args) => return rest::forwarder::run(args),
         _ => {}
     }
     let scratch =
@@ -118,10 +127,16 @@ fn measure(setup: &Setup, command: &Command) -> Result<()> {
         Command::Start(args) => start::run(setup, args),
         Command::Idle(args) => idle::run(setup, args),
         Command::Amqp(args) => scenario::amqp::run(setup, args),
+        Command::Api(args) => scenario::api::run(setup, args),
         Command::Replicas(args) => replicas::run(setup, args),
         Command::All => all(setup),
         // Handled before any set-up.
-        Command::Relay(_) | Command::Client(_) | Command::Publisher(_) | Command::Consumer(_) => Ok(()),
+        Command::Relay(_)
+        | Command::Client(_)
+        | Command::Publisher(_)
+        | Command::Consumer(_)
+        | Command::RestUpstream(_)
+        | Command::RestForwarder(_) => Ok(()),
     }
 }
 

@@ -14,9 +14,11 @@ Examples:
   holdfast doctor                         what is wrong, and how to mend it
   holdfast config                         what is in effect, and where it comes from
   holdfast tail --event MESSAGE_CREATE    messages as they pass
+  holdfast api                            any bot's REST requests, within all limits
   holdfast reshard --shards 8             eight shards from now on, while the bot runs
 
-Then point the bot's library at ws://localhost:7878 instead of Discord's gateway.
+Then point the bot's library at ws://localhost:7878 instead of Discord's gateway, and its REST base at
+http://localhost:7979/api.
 
 Exit codes: 0 ended as asked, 1 error, 2 wrong arguments or settings, 3 refused by Discord, 4 drain deadline passed.";
 
@@ -36,6 +38,8 @@ pub(crate) enum Command {
     Up(Up),
     /// Start the gateway service alone: shards, log and WebSocket front
     Ws(RunFlags),
+    /// Start the REST service alone: Discord's API within all limits
+    Api(RunFlags),
     /// Print the effective settings with their origin, secrets masked
     Config,
     /// Check token, gateway, intents, identify budget, ports, folders and limits, and say how to mend each

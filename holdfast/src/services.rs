@@ -1,12 +1,23 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 //! What the commands start: all services that there are, or one.
 
-use holdfast_service::process::{self, Program};
+use holdfast_service::BindError;
+use holdfast_service::process::{self, Part, Program};
+use holdfast_service::settings::Section;
 
-/// The sections of all services.
+/// The sections of all services, and which of them are wanted.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Services {
     pub(crate) ws: holdfast_ws::Config,
+    pub(crate) api: holdfast_api::Config,
+    pub(crate) wanted: Wanted,
+}
+
+/// The services whose sections are there; where none is, all that need no section.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    ws: bool,
+    api: bool,
 }
 
 /// Everything that the settings say.
@@ -17,9 +28,40 @@ pub(crate) const ALL: Program<Services> = Program {
     name: "holdfast",
     admin_port: WS.admin_port,
     drop_in: WS.drop_in,
-    read: |root| Services { ws: holdfast_ws::Config::read(root) },
-    parts: |services| Ok(vec![holdfast_ws::part(services.ws)?]),
+    read: Services::read,
+    parts: Services::parts,
 };
 
 /// The gateway service alone, as in `holdfast-ws`.
 pub(crate) const WS: Program<holdfast_ws::Config> = Program { name: "holdfast", ..holdfast_ws::PROGRAM };
+
+/// The REST service alone, as in `holdfast-api`.
+pub(crate) const API: Program<holdfast_api::Config> = Program { name: "holdfast", ..holdfast_api::PROGRAM };
+
+impl Services {
+    fn read(root: &Section<'_>) -> Self {
+        let ws = holdfast_ws::Config::read(root);
+        let beside = holdfast_api::Beside {
+            api_url: ws.discord.api_url.clone(),
+            token: Some(ws.discord.token.clone()).filter(|token| !token.is_empty()),
+            gateway_url: ws.public_url.clone(),
+            shards: ws.shards.total,
+            cluster: ws.cluster.clone(),
+        };
+        let written = |section| root.origin(section).is_some();
+        let (has_ws, has_api) = (written("ws"), written("api"));
+        let wanted = Wanted { ws: has_ws || !has_api, api: has_api || !has_ws };
+        Self { api: holdfast_api::Config::beside(root, beside), ws, wanted }
+    }
+
+    fn parts(self) -> Result<Vec<Part>, BindError> {
+        let mut parts = Vec::new();
+        if self.wanted.ws {
+            parts.push(holdfast_ws::part(self.ws)?);
+        }
+        if self.wanted.api {
+            parts.push(holdfast_api::part(self.api)?);
+        }
+        Ok(parts)
+    }
+}

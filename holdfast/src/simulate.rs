@@ -68,6 +68,11 @@ impl Simulation {
         }
     }
 
+    /// Lets the REST service stand before the simulation, too.
+    pub(crate) fn want_api(&self, written: &mut Written) {
+        written.set("api.gateway", Value::Flag(true), ARGUMENT);
+    }
+
     pub(crate) fn greeting(&self) -> String {
         format!("{}  token     {TOKEN}\n  REST      {}\n", self.greeting, self.api_url())
     }

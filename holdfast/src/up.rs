@@ -19,9 +19,16 @@ pub(crate) async fn run(settings: &SettingsFlag, options: &Up) -> anyhow::Result
         return Ok(ALL.run(&written, &announcement).await?);
     }
     let simulation = Simulation::start(options).await?;
+    // What is set below would look like a wish for `ws` alone.
+    let both = ["ws", "api"].iter().all(|section| written.document.get(section).is_none());
     simulation.settle(&mut written);
+    if both {
+        simulation.want_api(&mut written);
+    }
     announcement.greeting = simulation.greeting();
-    announcement.more.push(("api", simulation.api_url().to_owned()));
+    let has_api = written.document.get("api").is_some();
+    let name = if has_api { "discord" } else { "api" };
+    announcement.more.push((name, simulation.api_url().to_owned()));
     let exit = ALL.run(&written, &announcement).await;
     simulation.stop().await;
     Ok(exit?)

@@ -3,6 +3,7 @@
 //! In: the setup and the scenario's own flags. Out: a table, and a JSON file.
 
 pub(crate) mod amqp;
+pub(crate) mod api;
 pub(crate) mod burst;
 pub(crate) mod fanout;
 pub(crate) mod idle;

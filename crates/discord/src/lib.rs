@@ -7,6 +7,7 @@ pub mod compress;
 pub mod etf;
 pub mod limits;
 pub mod presence;
+pub mod rest;
 pub mod session;
 
 mod close;

@@ -28,8 +28,11 @@ use crate::{
 /// What is left for tasks of the process itself once the services have drained.
 const LAST_TASKS: Duration = Duration::from_secs(2);
 
+/// Sections of services and of what they share: a program of one service leaves the others' alone.
+const BUILT: [&str; 4] = ["ws", "api", "broker", "cluster"];
+
 /// Sections whose services are planned.
-const PLANNED: [&str; 4] = ["api", "http", "webhook", "voice"];
+const PLANNED: [&str; 3] = ["http", "webhook", "voice"];
 
 /// What a process consists of: one service, or all that the settings name.
 #[derive(Debug, Clone, Copy)]
@@ -165,6 +168,7 @@ impl<S> Program<S> {
 
 impl<S> Settings<S> {
     fn read(root: &Section<'_>, program: &Program<S>) -> Self {
+        BUILT.into_iter().for_each(|section| root.pass_over(section));
         for section in PLANNED {
             let what = "this service is planned, and not part of this version: take the section out";
             root.refuse(section, what);

@@ -12,6 +12,7 @@ use crate::faults::{Cut, Fault, FaultKind};
 use crate::hub::{Command, Hub, lock};
 use crate::limits::Limits;
 use crate::records::{Record, Request, Violation};
+use crate::rest_faults::RestFault;
 use crate::rest_limits::{Limiter, RestLimits};
 use crate::traffic::{Emit, Generators, Sent, Traffic};
 use crate::view::View;
@@ -182,6 +183,11 @@ impl Control {
             Cut::FinRst => FaultKind::FinRst,
         };
         self.fault(&Fault::new(shard, kind))
+    }
+
+    /// Lets the next REST request that has none yet meet with this.
+    pub fn rest_fault(&self, fault: RestFault) {
+        lock(&self.hub.rest_faults).push_back(fault);
     }
 
     /// Ends all lasting faults.

@@ -38,6 +38,8 @@ pub struct Request {
     pub method: String,
     /// Path and query.
     pub path: String,
+    /// The route that it belongs to, such as `GET /users/{user_id}`; `None` if Discord has no such route.
+    pub route: Option<String>,
     /// Status that was answered.
     pub status: u16,
 }

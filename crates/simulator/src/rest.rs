@@ -3,7 +3,7 @@
 //!
 //! In: HTTP requests under `/api/v10`. Out: answers in Discord's form; every request is recorded.
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -44,31 +44,46 @@ async fn limited(State(hub): State<Arc<Hub>>, request: Request, next: Next) -> R
     let path =
         request.uri().path().trim_start_matches("/api").trim_start_matches("/v10").trim_start_matches("/v9");
     let found = rest_limits::route(&method, path);
+    let route = found.as_ref().map(|(route, _)| (*route).to_owned());
+    let [least, most] = lock(&hub.rest).limits.latency_ms;
+    let half_way = || Duration::from_micros(fastrand::u64(least..=most.max(least)) * 500);
     let (parts, body) = request.into_parts();
     let body = axum::body::to_bytes(body, MAX_BODY).await.unwrap_or_default();
-    let verdict = match &found {
-        Some((route, resource)) => {
+    travel(half_way()).await;
+    let fault = lock(&hub.rest_faults).pop_front();
+    let verdict = match (&fault, &found) {
+        (None, Some((route, resource))) => {
+            let token = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
             let json = serde_json::from_slice(&body).unwrap_or(Value::Null);
-            lock(&hub.rest).judge(route, resource, &json, Instant::now())
+            lock(&hub.rest).judge(token.unwrap_or_default(), route, resource, &json, Instant::now())
         }
-        None => Verdict::Pass(None),
+        _ => Verdict::Pass(None),
     };
     let shared = matches!(&verdict, Verdict::Limited { scope: "shared", .. });
     let banned = matches!(&verdict, Verdict::Banned(_));
-    let response = match verdict {
-        Verdict::Pass(told) => {
+    let response = match (fault, verdict) {
+        (Some(fault), _) => fault.response(),
+        (None, Verdict::Pass(told)) => {
             told_by(next.run(Request::from_parts(parts, body.into())).await, told.as_ref())
         }
-        Verdict::Limited { retry_after, scope, told } => too_many(retry_after, scope, told.as_ref()),
-        Verdict::Banned(seconds) => ban_page(seconds),
+        (None, Verdict::Limited { retry_after, scope, told }) => too_many(retry_after, scope, told.as_ref()),
+        (None, Verdict::Banned(seconds)) => ban_page(seconds),
     };
     let status = response.status().as_u16();
     if matches!(status, 401 | 403 | 429) && !shared && !banned {
         lock(&hub.rest).note_invalid(Instant::now());
     }
-    lock(&hub.records).requests.push(Recorded { at_ms: hub.at_ms(), method, path: whole, status });
+    lock(&hub.records).requests.push(Recorded { at_ms: hub.at_ms(), method, path: whole, route, status });
     hub.changed();
+    travel(half_way()).await;
     response
+}
+
+/// Half of the way between the client and Discord.
+async fn travel(time: Duration) {
+    if !time.is_zero() {
+        tokio::time::sleep(time).await;
+    }
 }
 
 /// Adds the bucket's headers (topics/rate-limits, "Header Format").
@@ -90,7 +105,7 @@ fn told_by(mut response: Response, told: Option<&Told>) -> Response {
     response
 }
 
-fn too_many(retry_after: f64, scope: &'static str, told: Option<&Told>) -> Response {
+pub(crate) fn too_many(retry_after: f64, scope: &'static str, told: Option<&Told>) -> Response {
     let message =
         if scope == "shared" { "The resource is being rate limited." } else { "You are being rate limited." };
     let global = scope == "global";
@@ -109,7 +124,7 @@ fn too_many(retry_after: f64, scope: &'static str, told: Option<&Told>) -> Respo
 }
 
 /// What stands before Discord answers instead of it: HTML, no `Via`, no limits.
-fn ban_page(seconds: f64) -> Response {
+pub(crate) fn ban_page(seconds: f64) -> Response {
     let mut response = (StatusCode::TOO_MANY_REQUESTS, Html("error code: 1015")).into_response();
     if let Ok(seconds) = format!("{}", seconds.ceil()).parse() {
         response.headers_mut().insert(header::RETRY_AFTER, seconds);

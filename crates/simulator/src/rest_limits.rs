@@ -74,6 +74,8 @@ pub struct RestLimits {
     pub default_limit: u32,
     /// The window of those.
     pub default_seconds: f64,
+    /// How long a request and its answer are on their way together: at least and at most, in milliseconds.
+    pub latency_ms: [u64; 2],
     /// Buckets with limits of their own.
     pub buckets: Vec<Bucket>,
 }
@@ -101,6 +103,7 @@ impl Default for RestLimits {
             // Generous: most routes' limits aren't known, and tests start clients more often than anybody.
             default_limit: 50,
             default_seconds: 1.0,
+            latency_ms: [0, 0],
             buckets: vec![
                 bucket(&["POST /channels/{channel_id}/messages"], message, 5, 5.0, Refill::Steady),
                 bucket(
@@ -211,17 +214,27 @@ fn duration(seconds: f64) -> Duration {
 pub(crate) struct Limiter {
     pub(crate) limits: RestLimits,
     counters: HashMap<String, Counter>,
-    recent: VecDeque<Instant>,
+    /// By token, "" without one.
+    recent: HashMap<String, VecDeque<Instant>>,
     invalid: VecDeque<Instant>,
 }
 
 impl Limiter {
     pub(crate) fn new(limits: RestLimits) -> Self {
-        Self { limits, counters: HashMap::new(), recent: VecDeque::new(), invalid: VecDeque::new() }
+        Self { limits, counters: HashMap::new(), recent: HashMap::new(), invalid: VecDeque::new() }
     }
 
-    /// Judges a request to `route` (`METHOD /template`) about the top-level resource `major`.
-    pub(crate) fn judge(&mut self, route: &str, major: &str, body: &Value, now: Instant) -> Verdict {
+    /// Judges a request of `token` to `route` (`METHOD /template`) about the top-level resource `major`. Where a token is
+    /// in the path, whose the other one is doesn't matter.
+    pub(crate) fn judge(
+        &mut self,
+        token: &str,
+        route: &str,
+        major: &str,
+        body: &Value,
+        now: Instant,
+    ) -> Verdict {
+        let token = if is_open(route) { "" } else { token };
         while self.invalid.front().is_some_and(|at| now.duration_since(*at) >= INVALID_WINDOW) {
             self.invalid.pop_front();
         }
@@ -229,10 +242,10 @@ impl Limiter {
             let first = self.invalid.front().map_or(Duration::ZERO, |at| now.duration_since(*at));
             return Verdict::Banned((INVALID_WINDOW - first).as_secs_f64());
         }
-        if let Some(retry_after) = self.global(route, now) {
+        if let Some(retry_after) = self.global(token, route, now) {
             return Verdict::Limited { retry_after, scope: "global", told: None };
         }
-        self.bucket(route, major, body, now)
+        self.bucket(token, route, major, body, now)
     }
 
     /// Counts an answer towards the ban.
@@ -242,32 +255,33 @@ impl Limiter {
 
     /// Seconds to wait for the global limit, if it is reached. Interactions and webhooks with a token aren't bound
     /// to it.
-    fn global(&mut self, route: &str, now: Instant) -> Option<f64> {
-        if route.contains("{interaction_token}") || route.contains("{webhook_token}") {
+    fn global(&mut self, token: &str, route: &str, now: Instant) -> Option<f64> {
+        if is_open(route) {
             return None;
         }
+        let recent = self.recent.entry(token.to_owned()).or_default();
         let second = Duration::from_secs(1);
         let stale = |first: &Instant| now.duration_since(*first) >= second;
         match self.limits.global_refill {
             Refill::Fixed => {
-                if self.recent.front().is_some_and(stale) {
-                    self.recent.clear();
+                if recent.front().is_some_and(stale) {
+                    recent.clear();
                 }
             }
             Refill::Steady => {
-                while self.recent.front().is_some_and(stale) {
-                    self.recent.pop_front();
+                while recent.front().is_some_and(stale) {
+                    recent.pop_front();
                 }
             }
         }
-        if self.recent.len() < self.limits.global_per_second as usize {
-            self.recent.push_back(now);
+        if recent.len() < self.limits.global_per_second as usize {
+            recent.push_back(now);
             return None;
         }
-        self.recent.front().map(|first| (second - now.duration_since(*first)).as_secs_f64())
+        recent.front().map(|first| (second - now.duration_since(*first)).as_secs_f64())
     }
 
-    fn bucket(&mut self, route: &str, major: &str, body: &Value, now: Instant) -> Verdict {
+    fn bucket(&mut self, token: &str, route: &str, major: &str, body: &Value, now: Instant) -> Verdict {
         let found =
             self.limits.buckets.iter().find(|bucket| bucket.routes.iter().any(|listed| listed == route));
         let bucket = found.cloned().unwrap_or_else(|| Bucket {
@@ -279,7 +293,7 @@ impl Limiter {
             shared: false,
             sub_limits: Vec::new(),
         });
-        let name = format!("{} {major}", bucket.routes[0]);
+        let name = format!("{token} {} {major}", bucket.routes[0]);
         let taken = self.counter(&name, bucket.refill, now).take(bucket.limit, bucket.seconds, now);
         let counter = *self.counter(&name, bucket.refill, now);
         let told = Told {
@@ -312,6 +326,11 @@ impl Limiter {
     }
 }
 
+/// Whether the path holds the credential.
+fn is_open(route: &str) -> bool {
+    route.contains("{interaction_token}") || route.contains("{webhook_token}")
+}
+
 /// A bucket's name for routes without one of their own: FNV-1a, in hexadecimal.
 fn hash(route: &str) -> String {
     let step = |state: u64, byte: u8| (state ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
@@ -319,8 +338,13 @@ fn hash(route: &str) -> String {
     format!("{:016x}{:016x}", half(0xcbf2_9ce4_8422_2325), half(0x8422_2325_cbf2_9ce4))
 }
 
+/// All operations of Discord's own description of its API, as `METHOD /template`.
+pub fn operations() -> impl Iterator<Item = &'static str> {
+    include_str!("routes.txt").lines()
+}
+
 /// The route of `routes.txt` that a path belongs to, and its top-level resource: channel, guild, webhook, or
-/// webhook and token.
+/// webhook and token; each interaction counts by itself.
 pub(crate) fn route(method: &str, path: &str) -> Option<(&'static str, String)> {
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
     let fits = |template: &str| {
@@ -328,13 +352,14 @@ pub(crate) fn route(method: &str, path: &str) -> Option<(&'static str, String)> 
         wanted.clone().count() == parts.len()
             && wanted.zip(&parts).all(|(wanted, part)| wanted.starts_with('{') || wanted == *part)
     };
-    let all =
-        include_str!("routes.txt").lines().filter_map(|line| line.split_once(' ').map(|pair| (line, pair)));
+    let all = operations().filter_map(|line| line.split_once(' ').map(|pair| (line, pair)));
     let candidates = all.filter(|(_, (wanted, template))| *wanted == method && fits(template));
     // `/users/@me` before `/users/{user_id}`.
     let (line, (_, template)) = candidates.min_by_key(|(_, (_, template))| template.matches('{').count())?;
     let resource = match (parts.first(), template.contains("{webhook_token}")) {
-        (Some(&"webhooks"), true) => parts.get(1..3).unwrap_or_default().join("/"),
+        (Some(&"interactions"), _) | (Some(&"webhooks"), true) => {
+            parts.get(1..3).unwrap_or_default().join("/")
+        }
         (Some(&("channels" | "guilds" | "webhooks")), _) => {
             parts.get(1).copied().unwrap_or_default().to_owned()
         }
@@ -347,6 +372,7 @@ pub(crate) fn route(method: &str, path: &str) -> Option<(&'static str, String)> 
 mod tests {
     use super::*;
 
+    const BOT: &str = "Bot t";
     const SEND: &str = "POST /channels/{channel_id}/messages";
 
     #[test]
@@ -362,16 +388,16 @@ mod tests {
     fn a_steady_bucket_frees_one_place_after_another_and_counts_per_resource() {
         let (mut limiter, start) = (limiter(), Instant::now());
         for left in (0..5).rev() {
-            assert_eq!(remaining(&limiter.judge(SEND, "7", &Value::Null, start)), Some(left));
+            assert_eq!(remaining(&limiter.judge(BOT, SEND, "7", &Value::Null, start)), Some(left));
         }
-        let Verdict::Limited { retry_after, scope, .. } = limiter.judge(SEND, "7", &Value::Null, start)
+        let Verdict::Limited { retry_after, scope, .. } = limiter.judge(BOT, SEND, "7", &Value::Null, start)
         else {
             panic!("limited")
         };
         assert!((retry_after - 1.0).abs() < 1e-6 && scope == "user");
-        assert_eq!(remaining(&limiter.judge(SEND, "8", &Value::Null, start)), Some(4));
+        assert_eq!(remaining(&limiter.judge(BOT, SEND, "8", &Value::Null, start)), Some(4));
         let later = start + Duration::from_millis(1_001);
-        assert_eq!(remaining(&limiter.judge(SEND, "7", &Value::Null, later)), Some(0));
+        assert_eq!(remaining(&limiter.judge(BOT, SEND, "7", &Value::Null, later)), Some(0));
     }
 
     #[test]
@@ -379,11 +405,13 @@ mod tests {
         let (mut limiter, start) = (limiter(), Instant::now());
         let role = "PUT /guilds/{guild_id}/members/{user_id}/roles/{role_id}";
         for _ in 0..10 {
-            assert!(remaining(&limiter.judge(role, "1", &Value::Null, start)).is_some());
+            assert!(remaining(&limiter.judge(BOT, role, "1", &Value::Null, start)).is_some());
         }
-        assert!(remaining(&limiter.judge(role, "1", &Value::Null, start + Duration::from_secs(9))).is_none());
+        assert!(
+            remaining(&limiter.judge(BOT, role, "1", &Value::Null, start + Duration::from_secs(9))).is_none()
+        );
         assert_eq!(
-            remaining(&limiter.judge(role, "1", &Value::Null, start + Duration::from_secs(10))),
+            remaining(&limiter.judge(BOT, role, "1", &Value::Null, start + Duration::from_secs(10))),
             Some(9)
         );
     }
@@ -392,13 +420,15 @@ mod tests {
     fn a_sub_limit_is_told_only_by_the_429() {
         let (mut limiter, now) = (limiter(), Instant::now());
         let (patch, rename) = ("PATCH /channels/{channel_id}", serde_json::json!({"name": "x"}));
-        assert!(remaining(&limiter.judge(patch, "1", &rename, now)).is_some());
-        assert!(remaining(&limiter.judge(patch, "1", &rename, now)).is_some());
-        let Verdict::Limited { retry_after, told, .. } = limiter.judge(patch, "1", &rename, now) else {
+        assert!(remaining(&limiter.judge(BOT, patch, "1", &rename, now)).is_some());
+        assert!(remaining(&limiter.judge(BOT, patch, "1", &rename, now)).is_some());
+        let Verdict::Limited { retry_after, told, .. } = limiter.judge(BOT, patch, "1", &rename, now) else {
             panic!("limited")
         };
         assert!(retry_after > 599.0 && told.unwrap().remaining == 2);
-        assert!(remaining(&limiter.judge(patch, "1", &serde_json::json!({"nsfw": true}), now)).is_some());
+        assert!(
+            remaining(&limiter.judge(BOT, patch, "1", &serde_json::json!({"nsfw": true}), now)).is_some()
+        );
     }
 
     #[test]
@@ -408,19 +438,19 @@ mod tests {
             let (mut limiter, start) = (Limiter::new(limits), Instant::now());
             for n in 0..50 {
                 let at = start + Duration::from_millis(if n < 25 { 0 } else { 900 });
-                assert!(matches!(limiter.judge("GET /gateway", "", &Value::Null, at), Verdict::Pass(_)));
+                assert!(matches!(limiter.judge(BOT, "GET /gateway", "", &Value::Null, at), Verdict::Pass(_)));
             }
             let late = start + Duration::from_millis(950);
             assert!(matches!(
-                limiter.judge("GET /gateway", "", &Value::Null, late),
+                limiter.judge(BOT, "GET /gateway", "", &Value::Null, late),
                 Verdict::Limited { scope: "global", .. }
             ));
             let callback = "POST /interactions/{interaction_id}/{interaction_token}/callback";
-            assert!(matches!(limiter.judge(callback, "", &Value::Null, late), Verdict::Pass(_)));
+            assert!(matches!(limiter.judge(BOT, callback, "", &Value::Null, late), Verdict::Pass(_)));
             let passed = (0..100)
                 .filter(|_| {
                     let at = start + Duration::from_millis(1_001);
-                    matches!(limiter.judge("GET /gateway", "", &Value::Null, at), Verdict::Pass(_))
+                    matches!(limiter.judge(BOT, "GET /gateway", "", &Value::Null, at), Verdict::Pass(_))
                 })
                 .count();
             assert_eq!(passed, after_half, "{refill:?}");
@@ -434,9 +464,21 @@ mod tests {
         limiter.note_invalid(start);
         limiter.note_invalid(start + Duration::from_secs(60));
         let late = start + Duration::from_secs(120);
-        assert_eq!(limiter.judge(SEND, "1", &Value::Null, late), Verdict::Banned(480.0));
+        assert_eq!(limiter.judge(BOT, SEND, "1", &Value::Null, late), Verdict::Banned(480.0));
         let free = start + Duration::from_secs(600);
-        assert!(matches!(limiter.judge(SEND, "1", &Value::Null, free), Verdict::Pass(_)));
+        assert!(matches!(limiter.judge(BOT, SEND, "1", &Value::Null, free), Verdict::Pass(_)));
+    }
+
+    #[test]
+    fn each_token_has_limits_of_its_own_but_not_where_the_path_holds_the_credential() {
+        let limits = RestLimits { global_per_second: 1, default_limit: 1, ..RestLimits::default() };
+        let (mut limiter, now) = (Limiter::new(limits), Instant::now());
+        let mut passes = |token: &str, route: &str| {
+            matches!(limiter.judge(token, route, "1", &Value::Null, now), Verdict::Pass(_))
+        };
+        assert!(passes("Bot a", SEND) && passes("Bot b", SEND) && !passes("Bot a", SEND));
+        let hook = "POST /webhooks/{webhook_id}/{webhook_token}";
+        assert!(passes("Bot a", hook) && !passes("Bot b", hook) && !passes("", hook));
     }
 
     fn limiter() -> Limiter {

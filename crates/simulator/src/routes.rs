@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::control::Control;
 use crate::faults::Fault;
+use crate::rest_faults::RestFault;
 use crate::rest_limits::RestLimits;
 use crate::traffic::{Emit, Sent, Traffic};
 use crate::world::WorldSpec;
@@ -35,6 +36,7 @@ pub(crate) fn routes(control: Control) -> Router {
             "/control/rest_limits",
             post(rest_limits).get(|State(c): State<Control>| async move { Json(c.rest_limits()) }),
         )
+        .route("/control/rest_fault", post(rest_fault))
         .route("/control/violations", get(|State(c): State<Control>| async move { Json(c.violations()) }))
         .with_state(control)
 }
@@ -54,6 +56,11 @@ fn read<T: serde::de::DeserializeOwned>(body: Value) -> Result<T, Bad> {
 
 async fn world(State(control): State<Control>, Json(body): Json<Value>) -> Result<Json<Value>, Bad> {
     control.world(read::<WorldSpec>(body)?);
+    Ok(Json(json!({"ok": true})))
+}
+
+async fn rest_fault(State(control): State<Control>, Json(body): Json<Value>) -> Result<Json<Value>, Bad> {
+    control.rest_fault(read::<RestFault>(body)?);
     Ok(Json(json!({"ok": true})))
 }
 

@@ -12,6 +12,7 @@ mod records;
 mod replicas;
 mod reply;
 mod reshard;
+mod rest;
 mod script;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,6 +27,7 @@ use self::dial::Dialler;
 use self::keys::Keys;
 use self::link::{Link, Live};
 pub(crate) use self::permits::Shared as SharedPermits;
+pub use self::rest::{RestBucket, RestEnd, RestStore, RestTaken, RestTicket, RestWish};
 use crate::memory::CHANGES;
 use crate::{Change, Identity, Settings, StoreState, Unavailable};
 

@@ -13,9 +13,13 @@ pub(super) struct Script {
 }
 
 macro_rules! scripts {
-    ($($name:ident = $file:literal),+ $(,)?) => {
+    ($($name:ident = $file:literal $(after $before:literal)?),+ $(,)?) => {
         $(pub(super) static $name: Script = Script {
-            text: concat!(include_str!("lua/prelude.lua"), include_str!(concat!("lua/", $file))),
+            text: concat!(
+                include_str!("lua/prelude.lua"),
+                $(include_str!(concat!("lua/", $before)),)?
+                include_str!(concat!("lua/", $file)),
+            ),
             digest: LazyLock::new(|| $name.compute()),
         };)+
 
@@ -43,6 +47,9 @@ scripts! {
     RESHARD_END = "reshard_end.lua",
     RESHARD_MARK = "reshard_mark.lua",
     RESHARD_SEEN = "reshard_seen.lua",
+    REST_ANSWER = "rest_answer.lua" after "rest_bucket.lua",
+    REST_INVALID = "rest_invalid.lua",
+    REST_TAKE = "rest_take.lua" after "rest_bucket.lua",
     UNUSED = "unused.lua",
 }
 

@@ -21,7 +21,8 @@ impl Section<'_> {
         };
         let path = self.path_of(key);
         self.findings.sections.borrow_mut().push(path.clone());
-        let inner = Section { path, table, findings: self.findings, known: RefCell::default() };
+        let (known, passed) = (RefCell::default(), RefCell::default());
+        let inner = Section { path, table, findings: self.findings, known, passed };
         let value = read(&inner);
         inner.finish();
         value
@@ -62,8 +63,8 @@ impl Section<'_> {
                 continue;
             };
             let path = format!("{}[{index}]", self.path_of(key));
-            let inner =
-                Section { path, table: Some(table), findings: self.findings, known: RefCell::default() };
+            let (known, passed) = (RefCell::default(), RefCell::default());
+            let inner = Section { path, table: Some(table), findings: self.findings, known, passed };
             values.push(read(&inner));
             inner.finish();
         }

@@ -33,11 +33,19 @@ pub struct Section<'d> {
     pub(super) table: Option<&'d Table>,
     pub(super) findings: &'d Findings,
     pub(super) known: RefCell<Vec<&'static str>>,
+    /// Keys that are others' affair.
+    pub(super) passed: RefCell<Vec<String>>,
 }
 
 impl<'d> Section<'d> {
     pub(super) fn root(table: &'d Table, findings: &'d Findings) -> Self {
-        Self { path: String::new(), table: Some(table), findings, known: RefCell::default() }
+        Self {
+            path: String::new(),
+            table: Some(table),
+            findings,
+            known: RefCell::default(),
+            passed: RefCell::default(),
+        }
     }
 
     /// Whether the user wrote this section at all.
@@ -51,6 +59,17 @@ impl<'d> Section<'d> {
         if let Some(node) = self.node(key) {
             self.note(key, what.to_owned(), Some(node.origin.clone()));
         }
+    }
+
+    /// The section under `key`, if there is one, is others' affair.
+    pub fn pass_over(&self, key: &'static str) {
+        self.passed.borrow_mut().push(key.to_owned());
+    }
+
+    /// Keys of this section that nobody asks for are others' affair.
+    pub fn pass_over_others(&self) {
+        let keys = self.table.into_iter().flatten().map(|(key, _)| key.clone());
+        self.passed.borrow_mut().extend(keys);
     }
 
     /// `true` or `false`.
@@ -267,9 +286,9 @@ impl<'d> Section<'d> {
 
     /// Reports what nobody asked for.
     pub(super) fn finish(&self) {
-        let known = self.known.borrow();
+        let (known, passed) = (self.known.borrow(), self.passed.borrow());
         for (key, node) in self.table.into_iter().flatten() {
-            if !known.contains(&key.as_str()) {
+            if !known.contains(&key.as_str()) && !passed.contains(key) {
                 let found = (self.path.clone(), key.clone(), node.origin.clone());
                 self.findings.unknown.borrow_mut().push(found);
             }

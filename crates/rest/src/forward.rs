@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! One request to Discord, within the limits: route → permit → request, and once more after a 429. In: a call. Out:
+//! Discord's answer with its body as it comes, or why there is none. Owned by the service that sends.
+
+mod answer;
+mod payload;
+mod upstream;
+
+use std::time::Duration;
+
+use http::header::AUTHORIZATION;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Method, Request, Response};
+use tokio::time::Instant;
+
+use answer::{Verdict, judge};
+pub use payload::{Body, Payload, Stream};
+pub use upstream::{Upstream, UpstreamError};
+
+use crate::limits::{Ask, Caller, Limits, Permit, Priority, Refusal};
+
+/// A request as it is to reach Discord.
+#[derive(Debug)]
+pub struct Call {
+    /// Its method.
+    pub method: Method,
+    /// Path and query at Discord, such as `/api/v10/users/@me`.
+    pub target: PathAndQuery,
+    /// Where in the path the API's version ends.
+    pub below: usize,
+    /// Headers, without those of one connection.
+    pub headers: HeaderMap,
+    /// Body. Only a whole one can be sent again.
+    pub payload: Payload,
+    /// How urgent it is; by default as its route says.
+    pub priority: Option<Priority>,
+    /// Who sends it.
+    pub caller: Caller,
+    /// How long it may wait.
+    pub deadline: Instant,
+}
+
+/// Why there is no answer of Discord's.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// It wasn't sent.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// Discord didn't answer.
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
+}
+
+/// Sends calls. Clones share connections and limits.
+#[derive(Clone, Debug)]
+pub struct Forwarder {
+    upstream: Upstream,
+    limits: Limits,
+}
+
+impl Forwarder {
+    /// Sends by `upstream` within `limits`.
+    #[must_use]
+    pub fn new(upstream: Upstream, limits: Limits) -> Self {
+        Self { upstream, limits }
+    }
+
+    /// The limits that calls are sent within.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// The place at Discord that calls go to.
+    #[must_use]
+    pub fn upstream(&self) -> &Upstream {
+        &self.upstream
+    }
+
+    /// Sends the call when it is its turn.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn send(&self, call: Call) -> Result<Response<Body>, CallError> {
+        let Call { method, target, below, headers, payload, priority, caller, deadline } = call;
+        let authorization = headers.get(AUTHORIZATION).cloned();
+        let name_topic = payload.changes_name_or_topic(&method);
+        let again = payload.whole();
+        let ask = Ask {
+            authorization: authorization.as_ref().map_or(&[], |value| value.as_bytes()),
+            method: method.as_str(),
+            path: target.path().get(below..).unwrap_or_default(),
+            name_topic,
+            priority,
+            caller,
+            deadline,
+        };
+        let mut permit = self.limits.acquire(&ask).await?;
+        let request = |payload: Payload, headers: HeaderMap| {
+            let mut request = Request::new(payload);
+            *request.method_mut() = method.clone();
+            *request.uri_mut() = self.upstream.uri(target.clone());
+            *request.headers_mut() = headers;
+            request
+        };
+        let Some(body) = again else {
+            let (_, response) = self.attempt(permit, request(payload, headers)).await?;
+            return Ok(response);
+        };
+        let mut lost = 0;
+        for attempt in 1.. {
+            let outcome = self.attempt(permit, request(Payload::Whole(body.clone()), headers.clone())).await;
+            let (limited, response) = match outcome {
+                Ok(answer) => answer,
+                // It may have been done: only what may be done twice is sent again.
+                Err(UpstreamError::Lost { .. }) if method.is_idempotent() && lost == 0 => {
+                    lost += 1;
+                    self.limits.metrics().retried.inc();
+                    permit = self.limits.acquire(&ask).await?;
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            if !limited || attempt >= self.limits.attempts() {
+                return Ok(response);
+            }
+            // What can't be in time is answered with what Discord said.
+            let Ok(next) = self.limits.acquire(&ask).await else { return Ok(response) };
+            self.limits.metrics().retried.inc();
+            permit = next;
+        }
+        unreachable!("the loop has no end of its own")
+    }
+
+    /// One attempt; true with a 429 that is worth another one.
+    async fn attempt(
+        &self,
+        mut permit: Permit,
+        request: Request<Payload>,
+    ) -> Result<(bool, Response<Body>), UpstreamError> {
+        permit.sending();
+        let response = self.upstream.request(request).await.inspect_err(|_| {
+            self.limits.metrics().unreachable.inc();
+        })?;
+        let (verdict, response) = judge(response, permit.route()).await?;
+        let status = response.status().as_u16();
+        match verdict {
+            Verdict::Limited(limited) => {
+                permit.limited(&limited);
+                // A ban isn't over by asking again.
+                return Ok((limited.scope.is_some(), response));
+            }
+            Verdict::TokenRefused => permit.token_refused(),
+            Verdict::WebhookGone => permit.webhook_gone(),
+            Verdict::Fine => {}
+        }
+        let (told, bucket) = answer::told(response.headers());
+        permit.answered(status, told, bucket);
+        Ok((false, response))
+    }
+}
+
+/// How long a 429 holds that doesn't say.
+const UNSAID: Duration = Duration::from_secs(1);
+
+/// Bodies of 429s and of answers that are looked into: Discord's are below 1 KiB.
+const SMALL: usize = 64 << 10;

@@ -1,0 +1,351 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! Who may send when: one account per token, one guard per address. In: requests that want to go, and what became of
+//! them. Out: permits, or a refusal that says when to come again. Owned by the service that sends.
+
+mod account;
+mod fair;
+mod metrics;
+mod permit;
+mod refusal;
+mod settings;
+mod shared;
+mod slot;
+mod state;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use account::{Account, Clock};
+pub use fair::{Caller, Priority};
+use holdfast_cluster::RestStore;
+use holdfast_discord::rest::{InvalidGuard, Standing, find};
+use holdfast_service::Tasks;
+pub use metrics::{Cause, Metrics};
+use permit::Held;
+pub use permit::{Limited, Permit};
+pub use refusal::Refusal;
+pub use settings::LimitSettings;
+use sha2::{Digest as _, Sha256};
+use shared::{Lanes, NoGrant};
+use slot::Wish;
+use state::State;
+use tokio::time::Instant;
+
+/// Accounts are looked through for idle ones when there are so many: one takes about 10 KiB.
+const ACCOUNTS: usize = 1_024;
+
+/// Webhooks that are remembered as gone, the oldest forgotten first: 16 bytes each.
+const GONE: usize = 65_536;
+
+/// The limits of everything that is sent to Discord from here. Clones share them.
+#[derive(Clone)]
+pub struct Limits {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    settings: LimitSettings,
+    /// By the Authorization header.
+    accounts: RwLock<HashMap<Box<[u8]>, Arc<Account>>>,
+    guard: Mutex<InvalidGuard>,
+    /// Webhooks that Discord doesn't know, and until when that is taken for granted.
+    gone: Mutex<HashMap<u64, Duration>>,
+    waiting: AtomicUsize,
+    clock: Clock,
+    tasks: Tasks,
+    metrics: Arc<Metrics>,
+    /// Where replicas share the account.
+    store: Option<RestStore>,
+    /// Invalid requests that the store hasn't heard of.
+    untold: AtomicU32,
+}
+
+/// A request that wants to go.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask<'a> {
+    /// Value of the header Authorization; empty without one.
+    pub authorization: &'a [u8],
+    /// HTTP method.
+    pub method: &'a str,
+    /// Path below the API's version, without query.
+    pub path: &'a str,
+    /// Whether the body changes a channel's name or topic.
+    pub name_topic: bool,
+    /// How urgent it is; by default as its route says.
+    pub priority: Option<Priority>,
+    /// Who sends it.
+    pub caller: Caller,
+    /// How long it may wait.
+    pub deadline: Instant,
+}
+
+impl Limits {
+    /// No requests so far. Tasks that look after those who wait belong to `tasks`. With a store, replicas share the
+    /// account as long as it can be reached; without one, and meanwhile, each has its own.
+    #[must_use]
+    pub fn new(
+        settings: LimitSettings,
+        metrics: Arc<Metrics>,
+        store: Option<RestStore>,
+        tasks: &Tasks,
+    ) -> Self {
+        let inner = Inner {
+            store,
+            untold: AtomicU32::new(0),
+            guard: Mutex::new(InvalidGuard::new(settings.invalid_brake, settings.invalid_stop)),
+            settings,
+            accounts: RwLock::default(),
+            gone: Mutex::default(),
+            waiting: AtomicUsize::new(0),
+            clock: Clock::new(),
+            tasks: tasks.clone(),
+            metrics,
+        };
+        let limits = Self { inner: Arc::new(inner) };
+        if limits.inner.store.is_some() {
+            tasks.spawn("invalid requests", Arc::clone(&limits.inner).share_invalid());
+        }
+        limits
+    }
+
+    /// Waits until the request may be sent. Dropping the future gives its place up.
+    ///
+    /// # Errors
+    /// See [`Refusal`].
+    pub async fn acquire(&self, ask: &Ask<'_>) -> Result<Permit, Refusal> {
+        let outcome = self.permit(ask).await;
+        if let Err(refusal) = &outcome {
+            self.inner.metrics.refused(refusal.reason());
+        }
+        outcome
+    }
+
+    async fn permit(&self, ask: &Ask<'_>) -> Result<Permit, Refusal> {
+        let inner = &self.inner;
+        let found = find(ask.method, ask.path);
+        let route = found.id.route();
+        let age = if found.message.is_some() { found.age(unix()) as u16 } else { 0 };
+        let wish = Wish {
+            route: found.id,
+            voice: found.id.0 * 3 + age,
+            major: number(found.major),
+            name_topic: ask.name_topic && route.name_topic,
+            priority: ask.priority.unwrap_or(if route.urgent { Priority::High } else { Priority::Normal }),
+            caller: ask.caller,
+        };
+        // A token in the path is the credential: whoever sends it, it is one bucket.
+        let account = inner.account(if route.exempt { b"" } else { ask.authorization });
+        let now = inner.clock.now();
+        if now < account.refused_until() {
+            return Err(Refusal::Token);
+        }
+        if route.exempt && inner.is_gone(wish.major, now) {
+            return Err(Refusal::Webhook);
+        }
+        let deadline = inner.clock.of(ask.deadline);
+        inner.pass_guard(deadline).await?;
+        if let Some(lanes) = account.lanes.clone().filter(|lanes| !route.each && lanes.is_connected()) {
+            let waiting = Waiting::begin(self, &account, &wish)?;
+            let outcome = lanes.acquire(&account, wish, ask.deadline).await;
+            waiting.end();
+            match outcome {
+                Ok((grant, waited)) => {
+                    if let Some((cause, time)) = waited {
+                        inner.metrics.waited(cause, time);
+                    }
+                    return Ok(Permit::new(self.clone(), account, wish, Held::Shared(grant)));
+                }
+                Err(NoGrant::Late(retry_after)) => return Err(Refusal::Late { retry_after }),
+                // Until it is back, the account of this process has to do.
+                Err(NoGrant::StoreAway) => {}
+            }
+        }
+        if let Some(grant) = account.try_now(&wish, inner.clock.now()) {
+            return Ok(Permit::new(self.clone(), account, wish, Held::Own(grant)));
+        }
+        let waiting = Waiting::begin(self, &account, &wish)?;
+        let begun = inner.clock.now();
+        let late = |due: Duration| Refusal::Late { retry_after: due.saturating_sub(begun) };
+        let queued = account.queue(wish, deadline, inner.clock, &inner.tasks).map_err(late)?;
+        let cause = queued.cause;
+        let grant = queued.turn(deadline).await;
+        let now = inner.clock.now();
+        waiting.end();
+        inner.metrics.waited(cause, now - begun);
+        match grant {
+            Some(grant) => Ok(Permit::new(self.clone(), account, wish, Held::Own(grant))),
+            None => {
+                let due = account.estimate(&wish, now).saturating_sub(now);
+                Err(Refusal::Late { retry_after: due.max(Duration::from_millis(100)) })
+            }
+        }
+    }
+
+    /// Forgets refused tokens, webhooks that are gone, invalid requests and bans: somebody has looked into it.
+    pub fn clear(&self) {
+        lock(&self.inner.guard).clear();
+        lock(&self.inner.gone).clear();
+        let accounts = self.inner.accounts.read().unwrap_or_else(PoisonError::into_inner);
+        accounts.values().for_each(|account| account.clear());
+        self.inner.metrics.invalid.set(0);
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.inner.metrics
+    }
+
+    /// The bytes of a body that are kept for another try.
+    pub(crate) fn attempts(&self) -> u32 {
+        self.inner.settings.attempts
+    }
+}
+
+impl Inner {
+    fn account(&self, authorization: &[u8]) -> Arc<Account> {
+        let accounts = self.accounts.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(account) = accounts.get(authorization) {
+            return Arc::clone(account);
+        }
+        drop(accounts);
+        let mut accounts = self.accounts.write().unwrap_or_else(PoisonError::into_inner);
+        if accounts.len() >= ACCOUNTS {
+            let now = self.clock.now();
+            accounts.retain(|_, account| Arc::strong_count(account) > 1 || !account.is_idle(now));
+        }
+        let settings = &self.settings;
+        let lanes = || {
+            let token =
+                Sha256::digest(authorization)[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+            Some(Lanes::new(self.store.clone()?, token, settings.clone(), self.tasks.clone()))
+        };
+        let fresh =
+            || Arc::new(Account::new(State::new(settings.global_limit, settings.global_margin), lanes()));
+        Arc::clone(accounts.entry(authorization.into()).or_insert_with(fresh))
+    }
+
+    /// Waits while the guard brakes.
+    async fn pass_guard(&self, deadline: Duration) -> Result<(), Refusal> {
+        let begun = self.clock.now();
+        let mut now = begun;
+        loop {
+            let standing = lock(&self.guard).ask(now);
+            let until = match standing {
+                Standing::Open if now == begun => return Ok(()),
+                Standing::Open => {
+                    self.metrics.waited(Cause::Guard, now - begun);
+                    return Ok(());
+                }
+                Standing::Banned(until) => return Err(Refusal::Banned { retry_after: until - now }),
+                Standing::Stop(until) => return Err(Refusal::Guarded { retry_after: until - now }),
+                Standing::Brake(until) if until > deadline => {
+                    return Err(Refusal::Guarded { retry_after: until - now });
+                }
+                Standing::Brake(until) => until,
+            };
+            tokio::time::sleep_until(self.clock.at(until)).await;
+            now = self.clock.now().max(until);
+        }
+    }
+
+    fn is_gone(&self, major: u64, now: Duration) -> bool {
+        lock(&self.gone).get(&major).is_some_and(|until| now < *until)
+    }
+
+    fn note_gone(&self, major: u64) {
+        let (mut gone, now) = (lock(&self.gone), self.clock.now());
+        if gone.len() >= GONE {
+            gone.retain(|_, until| now < *until);
+        }
+        if gone.len() < GONE {
+            gone.insert(major, now + self.settings.webhook_gone_for);
+        }
+    }
+
+    fn count_invalid(&self) {
+        let (mut guard, now) = (lock(&self.guard), self.clock.now());
+        guard.count(now);
+        self.untold.fetch_add(1, Ordering::Relaxed);
+        self.metrics.invalid.set(i64::from(guard.invalid(now)));
+    }
+
+    /// Tells the store of invalid requests, and hears of others', twice a second.
+    async fn share_invalid(self: Arc<Self>) {
+        let Some(store) = &self.store else { return };
+        loop {
+            let more = self.untold.swap(0, Ordering::Relaxed);
+            match store.invalid(&self.settings.egress, more).await {
+                Ok(all) => {
+                    let (mut guard, now) = (lock(&self.guard), self.clock.now());
+                    guard.heard(all, now);
+                    self.metrics.invalid.set(i64::from(guard.invalid(now)));
+                }
+                // It is told when the store is back.
+                Err(_) => {
+                    self.untold.fetch_add(more, Ordering::Relaxed);
+                }
+            }
+            self.metrics.store_connected.set(i64::from(store.is_connected()));
+            tokio::select! { biased;
+                () = self.tasks.token().cancelled() => return,
+                () = tokio::time::sleep(Duration::from_millis(500)) => {}
+            }
+        }
+    }
+}
+
+/// Counts somebody who waits; counts as having left when dropped before the end.
+struct Waiting<'l> {
+    limits: &'l Limits,
+    ended: bool,
+}
+
+impl<'l> Waiting<'l> {
+    fn begin(limits: &'l Limits, account: &Account, wish: &Wish) -> Result<Self, Refusal> {
+        let inner = &limits.inner;
+        if inner.waiting.fetch_add(1, Ordering::Relaxed) >= inner.settings.max_waiting {
+            inner.waiting.fetch_sub(1, Ordering::Relaxed);
+            let now = inner.clock.now();
+            let retry_after = account.estimate(wish, now).saturating_sub(now).max(Duration::from_secs(1));
+            return Err(Refusal::Full { retry_after });
+        }
+        inner.metrics.waiting.inc();
+        Ok(Self { limits, ended: false })
+    }
+
+    fn end(mut self) {
+        self.ended = true;
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.limits.inner.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.limits.inner.metrics.waiting.dec();
+        if !self.ended {
+            self.limits.inner.metrics.left.inc();
+        }
+    }
+}
+
+impl fmt::Debug for Limits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Limits").field("settings", &self.inner.settings).finish_non_exhaustive()
+    }
+}
+
+/// A top-level resource as a number: an id as it is, what is no number by a hash of 64 bits (FNV-1a).
+fn number(major: &str) -> u64 {
+    let step = |state: u64, byte: u8| (state ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    major.parse().unwrap_or_else(|_| major.bytes().fold(0xcbf2_9ce4_8422_2325, step))
+}
+
+fn unix() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

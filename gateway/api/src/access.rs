@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! Who may use the service. In: a request's headers. Out: whether it may pass. Secrets are compared in a time that
+//! doesn't tell how much of them was right.
+
+use holdfast_service::Secret;
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+
+/// Who may use the service, and with which token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Access {
+    /// What callers have to show in `Holdfast-Secret`.
+    pub(crate) secret: Option<Secret>,
+    /// The bot's token, if no other is taken.
+    pub(crate) only: Option<Secret>,
+}
+
+impl Access {
+    /// Whether the request may pass. Requests without a token may, unless there is a secret: they can do nothing that
+    /// their sender couldn't do elsewhere.
+    pub(crate) fn admits(&self, headers: &HeaderMap) -> bool {
+        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let shown = self
+            .secret
+            .as_ref()
+            .is_none_or(|secret| text("holdfast-secret").is_some_and(|it| secret.matches(it)));
+        let own = |only: &Secret| match text(AUTHORIZATION.as_str()) {
+            Some(value) => value.strip_prefix("Bot ").is_some_and(|token| only.matches(token)),
+            None => !headers.contains_key(AUTHORIZATION),
+        };
+        shown && self.only.as_ref().is_none_or(own)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_has_to_be_shown_and_other_tokens_stay_out() {
+        let headers = |pairs: &[(&'static str, &'static str)]| {
+            pairs
+                .iter()
+                .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
+                .collect::<HeaderMap>()
+        };
+        let open = Access { secret: None, only: None };
+        assert!(open.admits(&headers(&[("authorization", "Bearer x")])));
+        let secret = Access { secret: Some(Secret::new("s")), only: None };
+        assert!(secret.admits(&headers(&[("holdfast-secret", "s")])));
+        assert!(!secret.admits(&headers(&[("holdfast-secret", "t")])) && !secret.admits(&headers(&[])));
+        let only = Access { secret: None, only: Some(Secret::new("t")) };
+        assert!(only.admits(&headers(&[("authorization", "Bot t")])) && only.admits(&headers(&[])));
+        for other in ["Bot u", "Bearer t", "t", "\u{e9}"] {
+            assert!(!only.admits(&headers(&[("authorization", other)])), "{other}");
+        }
+    }
+}

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! The section `[api]`, and what the service needs of others: what the user wrote comes in as sections, a checked
+//! [`Config`] goes out. Every default stands beside what it fills; docs/configuration.md has the arithmetic.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use holdfast_rest::LimitSettings;
+use holdfast_service::settings::{Document, GIB, KIB, MIB, Section, Value};
+use holdfast_service::{Secret, Tls};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// Everything that the service needs to know.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Where callers come.
+    pub listen: SocketAddr,
+    /// TLS of the listener.
+    pub tls: Option<Tls>,
+    /// Base of Discord's API.
+    pub api_url: String,
+    /// The bot's token, where there is one.
+    pub token: Option<Secret>,
+    /// Whether requests without a token get the bot's.
+    pub default_token: bool,
+    /// Whether other tokens are refused.
+    pub only_own_token: bool,
+    /// What callers have to show.
+    pub secret: Option<Secret>,
+    /// Whether bots are told to connect to `gateway_url`.
+    pub gateway: bool,
+    /// The WebSocket front as bots reach it.
+    pub gateway_url: String,
+    /// The count of shards that bots are told; `None` tells what Discord recommends.
+    pub shards: Option<u32>,
+    /// The longest that a request waits for its turn.
+    pub max_wait: Duration,
+    /// Largest body of a request that is kept to be sent again, and of all of them together.
+    pub keep_body: usize,
+    /// See `keep_body`.
+    pub keep_memory: usize,
+    /// Largest body of a request.
+    pub max_body: u64,
+    /// Largest head of a request.
+    pub max_header_bytes: usize,
+    /// Most connections of callers.
+    pub max_connections: usize,
+    /// How long a connection may be idle, and a head may take to come.
+    pub idle_timeout: Duration,
+    /// The longest pause within a body.
+    pub body_timeout: Duration,
+    /// How long Discord may take to begin its answer.
+    pub upstream_timeout: Duration,
+    /// How long a drain may take.
+    pub drain_timeout: Duration,
+    /// Limits.
+    pub limits: LimitSettings,
+    /// The store in which replicas share one account; without it this process has its own.
+    pub cluster: Option<holdfast_cluster::Settings>,
+}
+
+/// What others' sections say, for a process that reads them already.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Beside {
+    /// `discord.api_url`.
+    pub api_url: String,
+    /// `discord.token`, where there is one.
+    pub token: Option<Secret>,
+    /// `ws.public_url`.
+    pub gateway_url: String,
+    /// `ws.shards.total`.
+    pub shards: Option<u32>,
+    /// `[cluster]`.
+    pub cluster: Option<holdfast_cluster::Settings>,
+}
+
+impl Config {
+    /// Reads the section, and what it needs of others, in a process of this service alone.
+    #[must_use]
+    pub fn read(root: &Section<'_>) -> Self {
+        let (token, api_url) = root.section("discord", |discord| {
+            discord.pass_over_others();
+            let token = discord.secret_or_file("token", "token_file");
+            (token, discord.url("api_url", "https://discord.com/api/v10", &["https", "http"]))
+        });
+        let (gateway_url, shards) = root.section("ws", |ws| {
+            ws.pass_over_others();
+            let shards = ws.section("shards", |shards| {
+                shards.pass_over_others();
+                let parse = |value: &Value| match value {
+                    Value::Integer(number) => u32::try_from(*number).ok().map(Some),
+                    Value::Text(text) if text == "auto" => Some(None),
+                    Value::Text(text) => text.parse().ok().map(Some),
+                    _ => None,
+                };
+                let show =
+                    |total: &Option<u32>| total.map_or("\"auto\"".to_owned(), |total| total.to_string());
+                shards.custom("total", None, "a whole number or \"auto\"", parse, show)
+            });
+            (ws.url("public_url", "ws://localhost:7878", &["ws", "wss"]), shards)
+        });
+        let token = token.map(|token| Secret::new(token.expose().trim_start_matches("Bot ").trim()));
+        let cluster = root.optional_section("cluster", holdfast_cluster::Settings::read);
+        Self::beside(root, Beside { api_url, token, gateway_url, shards, cluster })
+    }
+
+    /// Reads the section alone.
+    #[must_use]
+    pub fn beside(root: &Section<'_>, beside: Beside) -> Self {
+        let Beside { api_url, token, gateway_url, shards, cluster } = beside;
+        root.section("api", |api| Self {
+            listen: api.address("listen", SocketAddr::from(([127, 0, 0, 1], 7979))),
+            tls: Tls::read(api),
+            api_url,
+            default_token: own(api, "default_token", token.as_ref()),
+            only_own_token: own(api, "only_own_token", token.as_ref()),
+            token,
+            secret: api.secret("secret"),
+            gateway: api.flag("gateway", true),
+            gateway_url,
+            shards,
+            max_wait: api.duration("max_wait", MINUTE, SECOND / 10..=HOUR),
+            // A message with embeds is at most 6,000 characters, up to 24 KB.
+            keep_body: size(api.bytes("keep_body", 64 * KIB, 0..=16 * MIB)),
+            // 1,024 of the largest, or 64,000 usual ones.
+            keep_memory: size(api.bytes("keep_memory", 64 * MIB, MIB..=2 * GIB)),
+            max_body: api.bytes("max_body", 512 * MIB, MIB..=16 * GIB),
+            max_header_bytes: size(api.bytes("max_header_bytes", 32 * KIB, 8 * KIB..=MIB)),
+            max_connections: size(api.integer("max_connections", 16_384, 1..=1_000_000)),
+            idle_timeout: api.duration("idle_timeout", 75 * SECOND, SECOND / 10..=HOUR),
+            body_timeout: api.duration("body_timeout", 30 * SECOND, SECOND / 10..=HOUR),
+            upstream_timeout: api.duration("upstream_timeout", MINUTE, SECOND / 10..=HOUR),
+            drain_timeout: api.duration("drain_timeout", 20 * SECOND, SECOND..=HOUR),
+            limits: limits(api),
+            cluster,
+        })
+    }
+}
+
+impl Default for Config {
+    /// Everything at its default and no token.
+    fn default() -> Self {
+        Document::empty().read(Self::read).value
+    }
+}
+
+fn limits(api: &Section<'_>) -> LimitSettings {
+    let default = LimitSettings::default();
+    let narrow = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+    let number = |key, default: u32, range| narrow(api.integer(key, u64::from(default), range));
+    let brake = number("invalid_brake", default.invalid_brake, 1..=9_999);
+    let stop = number("invalid_stop", default.invalid_stop, 2..=10_000);
+    if brake >= stop {
+        api.problem("invalid_brake", format!("has to be less than invalid_stop, which is {stop}"));
+    }
+    LimitSettings {
+        global_limit: number("global_limit", default.global_limit, 1..=100_000),
+        global_margin: api.duration("global_margin", default.global_margin, Duration::ZERO..=SECOND),
+        max_waiting: size(api.integer("max_waiting", default.max_waiting as u64, 1..=1_000_000)),
+        attempts: number("attempts", default.attempts, 1..=100),
+        invalid_brake: brake,
+        invalid_stop: stop,
+        egress: api.custom(
+            "egress",
+            default.egress,
+            "letters, digits, \"-\", \"_\" or \".\"",
+            egress,
+            |name| format!("\"{name}\""),
+        ),
+        token_refused_for: api.duration(
+            "token_refused_for",
+            default.token_refused_for,
+            Duration::ZERO..=24 * HOUR,
+        ),
+        webhook_gone_for: api.duration(
+            "webhook_gone_for",
+            default.webhook_gone_for,
+            Duration::ZERO..=24 * HOUR,
+        ),
+    }
+}
+
+/// A name that may stand in a key of the store.
+fn egress(value: &Value) -> Option<String> {
+    let Value::Text(name) = value else { return None };
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    (!name.is_empty() && name.len() <= 64 && name.bytes().all(fits)).then(|| name.clone())
+}
+
+/// A flag that means something only with a token of the bot's own.
+fn own(api: &Section<'_>, key: &'static str, token: Option<&Secret>) -> bool {
+    let flag = api.flag(key, false);
+    if flag && token.is_none_or(Secret::is_empty) {
+        api.problem(key, "needs discord.token");
+    }
+    flag
+}
+
+/// A number that was checked to be in a range far below what a `usize` holds.
+fn size(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! The service before the simulated Discord, over real sockets.
+
+mod bad_input;
+mod documented;
+mod faults;
+mod forwarding;
+mod limits;
+mod replicas;
+mod support;
+mod sweep;
