@@ -244,6 +244,14 @@ fn a_stream_that_ends_or_is_garbage_is_an_error() {
         Inflater::zstd_stream().push(b"{\"op\":10}", &mut out, MAX),
         Err(InflateError::Corrupt(_))
     ));
+    // With a dictionary (and the right check bits), with a window of 64 KiB.
+    for header in [[0x78, 0x20], [0x88, 0x1c]] {
+        let frame = [&header[..], &[0x01, 0x00, 0x00, 0xff, 0xff]].concat();
+        assert!(matches!(
+            Inflater::zlib_stream().push(&frame, &mut out, MAX),
+            Err(InflateError::Corrupt("zlib-stream"))
+        ));
+    }
     let cut = &whole[..whole.len() - 5];
     assert!(matches!(Inflater::zlib_payload().push(cut, &mut out, MAX), Err(InflateError::Corrupt(_))));
     whole.push(0);

@@ -34,8 +34,11 @@ fn judge(sources: &[Source], excused: &[(&str, &str)]) -> Vec<Finding> {
 }
 
 fn before_tests(text: &str) -> usize {
-    // Only at the margin: an attribute further in stands on an item of its own, among production code.
-    text.lines().take_while(|line| !line.starts_with("#[cfg(test)]")).count()
+    // Only at the margin: an attribute further in stands on an item of its own, among production code. Tests in a file
+    // of their own are declared among the other modules.
+    let lines: Vec<&str> = text.lines().collect();
+    let begin = |pair: &[&str]| pair[0].starts_with("#[cfg(test)]") && !pair[1].ends_with(';');
+    lines.windows(2).position(begin).unwrap_or(lines.len())
 }
 
 #[cfg(test)]
@@ -48,6 +51,12 @@ mod tests {
         let text = format!("{}#[cfg(test)]\n{}", "a\n".repeat(LINES), "b\n".repeat(LINES));
         assert_eq!(check(&[source("src/a.rs", &text)]), []);
         assert_eq!(check(&[source("crate/tests/long.rs", &"a\n".repeat(LINES + 1))]), []);
+    }
+
+    #[test]
+    fn a_declaration_of_tests_elsewhere_ends_nothing() {
+        let text = format!("#[cfg(test)]\nmod tests;\n{}", "a\n".repeat(LINES));
+        assert_eq!(check(&[source("src/a.rs", &text)]).len(), 1);
     }
 
     #[test]

@@ -141,7 +141,9 @@ impl ZlibStream {
         }
         let (header, rest) = frame.split_at(frame.len().min(Self::HEADER - self.header.len()));
         self.header.extend_from_slice(header);
-        if !header.is_empty() && self.header.len() == Self::HEADER && !is_zlib(&self.header) {
+        // A dictionary that both sides would have to know, or a window beyond 32 KiB, is nobody's.
+        let is_usual = |header: &[u8]| is_zlib(header) && header[0] >> 4 <= 7 && header[1] & 0x20 == 0;
+        if !header.is_empty() && self.header.len() == Self::HEADER && !is_usual(&self.header) {
             return Err(InflateError::Corrupt("zlib-stream"));
         }
         if zlib(&mut self.context, rest, out, max_len)? {

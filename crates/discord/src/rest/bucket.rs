@@ -3,13 +3,11 @@
 //! whether the next one may be sent. Discord counts a request somewhere between its sending and its answer, so all
 //! that is kept here are bounds that hold whenever that was.
 
-use std::time::Duration;
-
 use super::Told;
+use std::time::Duration;
 
 /// Two times of Discord's that are no further apart are the same: they come rounded to milliseconds.
 const SAME: Duration = Duration::from_millis(5);
-
 /// How much a time that was told may be off.
 const ROUNDED: Duration = Duration::from_millis(1);
 

@@ -11,4 +11,4 @@ mod tests;
 mod write;
 
 pub(crate) use reader::{FrameError, FrameReader, Kind};
-pub(crate) use write::{Opcode, close_body, header, push, push_masked, read_close};
+pub(crate) use write::{Opcode, close_answer, close_body, header, push, push_masked, read_close};

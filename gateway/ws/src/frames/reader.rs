@@ -44,8 +44,9 @@ pub(crate) struct FrameReader {
     /// Bytes of the frame that begins at `at`, as far as is known.
     wanted: usize,
     message: Place,
-    /// The parts so far of a message in several frames, and what it is.
+    /// The parts so far of a message in several frames, how many there are, and what it is.
     parts: Vec<u8>,
+    count: usize,
     begun: Option<Kind>,
 }
 
@@ -65,6 +66,8 @@ struct Frame {
 
 /// Room is made in such steps at most: a length that was only claimed costs nothing.
 const STEP: usize = 1 << 20;
+/// A message in more frames than this is meant to keep us busy: libraries cut at some kilobytes, or not at all.
+const MAX_PARTS: usize = 1024;
 /// Shorter than any header with a mask.
 const SHORTEST: usize = 2;
 
@@ -74,7 +77,7 @@ impl FrameReader {
     pub(crate) fn new(masked: bool, max: usize, first: Vec<u8>) -> Self {
         let message = Place::Buffer(0..0);
         let (at, wanted) = (0, SHORTEST);
-        Self { masked, max, buffer: first, at, wanted, message, parts: Vec::new(), begun: None }
+        Self { masked, max, buffer: first, at, wanted, message, parts: Vec::new(), count: 0, begun: None }
     }
 
     /// Where what comes is to be appended; has room for `least` bytes, and for what is missing of a frame, in steps.
@@ -92,7 +95,7 @@ impl FrameReader {
 
     /// Gives memory back, where nothing has begun and more than `keep` bytes of it are held.
     pub(crate) fn rest(&mut self, keep: usize) {
-        self.message = Place::Buffer(0..0);
+        self.let_go();
         if self.at < self.buffer.len() {
             return;
         }
@@ -108,10 +111,7 @@ impl FrameReader {
     /// # Errors
     /// See [`FrameError`]; nothing can be read any more.
     pub(crate) fn next(&mut self) -> Result<Option<Kind>, FrameError> {
-        if matches!(self.message, Place::Parts) {
-            self.parts = Vec::new();
-            self.message = Place::Buffer(0..0);
-        }
+        self.let_go();
         while let Some(frame) = self.frame()? {
             let Some(kind) = self.take(frame)? else { continue };
             if kind == Kind::Text && simdutf8::basic::from_utf8(self.payload()).is_err() {
@@ -130,6 +130,15 @@ impl FrameReader {
         }
     }
 
+    /// The message that was lent is over.
+    fn let_go(&mut self) {
+        if matches!(self.message, Place::Parts) {
+            self.parts = Vec::new();
+            self.count = 0;
+        }
+        self.message = Place::Buffer(0..0);
+    }
+
     /// A frame's part in its message; what the message is, once it is whole.
     fn take(&mut self, frame: Frame) -> Result<Option<Kind>, FrameError> {
         let control = match frame.opcode {
@@ -139,6 +148,9 @@ impl FrameReader {
             _ => None,
         };
         if control.is_some() {
+            if control == Some(Kind::Close) && frame.payload.len() == 1 {
+                return Err(FrameError::Malformed("a close with half a code"));
+            }
             self.message = Place::Buffer(frame.payload);
             return Ok(control);
         }
@@ -153,6 +165,10 @@ impl FrameReader {
         if frame.is_final && self.begun.is_none() {
             self.message = Place::Buffer(frame.payload);
             return Ok(Some(kind));
+        }
+        self.count += 1;
+        if self.count > MAX_PARTS {
+            return Err(FrameError::Malformed("a message in too many parts"));
         }
         self.parts.extend_from_slice(&self.buffer[frame.payload]);
         self.begun = (!frame.is_final).then_some(kind);

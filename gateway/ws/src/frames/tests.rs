@@ -45,7 +45,8 @@ fn controls_come_between_the_parts_of_a_message() {
 
 #[test]
 fn what_is_no_frame_is_refused() {
-    let malformed: [(&[u8], &str); 9] = [
+    let malformed: [(&[u8], &str); 10] = [
+        (&[0x88, 1, 3], "a close with half a code"),
         (&[0xc1, 0], "a reserved bit is set"),
         (&[0x83, 0], "an unknown opcode"),
         (&[0x80, 0], "a message goes on that has not begun"),
@@ -93,6 +94,34 @@ fn memory_is_given_back_at_rest_but_not_within_a_frame() {
     assert_eq!(reader.next(), Ok(None));
     reader.rest(0);
     assert!(reader.space(0).capacity() < 100);
+}
+
+#[test]
+fn a_message_has_a_bounded_number_of_parts_also_of_empty_ones() {
+    let parts = [&[0x01, 0][..], &[0x00, 0].repeat(1022), &[0x80, 1, b'a']].concat();
+    assert_eq!(read(false, &parts.repeat(2), 100).unwrap(), vec![(Kind::Text, b"a".to_vec()); 2]);
+    let parts = [&[0x01, 0][..], &[0x00, 0].repeat(1024)].concat();
+    assert_eq!(read(false, &parts, 100), Err(FrameError::Malformed("a message in too many parts")));
+}
+
+#[test]
+fn what_was_lent_in_parts_is_gone_when_the_buffer_is_read_into_again() {
+    let mut reader = FrameReader::new(false, MAX, Vec::new());
+    for message in [b"ab", b"cd"] {
+        reader.space(8).extend_from_slice(&[0x01, 1, message[0], 0x80, 1, message[1]]);
+        assert_eq!(reader.next(), Ok(Some(Kind::Text)));
+        assert_eq!(reader.payload(), message);
+        reader.rest(0);
+    }
+}
+
+#[test]
+fn a_close_is_answered_with_a_code_that_may_be_sent() {
+    assert_eq!(close_answer(&close_body(4000, "why")), close_body(4000, ""));
+    assert!(close_answer(&[]).is_empty());
+    for code in [0, 999, 1004, 1005, 1006, 1015, 5000] {
+        assert_eq!(close_answer(&close_body(code, "")), close_body(1002, ""));
+    }
 }
 
 #[test]

@@ -45,7 +45,8 @@ pub(crate) fn push(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) {
     out.extend_from_slice(payload);
 }
 
-/// Appends a frame as a client sends it. `mask` is random (RFC 6455, section 5.3).
+/// Appends a frame as a client sends it. `mask` is random; it is meant for proxies that take a payload for a request of
+/// its own (RFC 6455, section 10.3), and what we send are no strangers' bytes.
 pub(crate) fn push_masked(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8], mask: [u8; 4]) {
     const MASKED: u8 = 0x80;
     let (mut header, len) = header(opcode, payload.len());
@@ -72,6 +73,15 @@ pub(crate) fn close_body(code: u16, reason: &str) -> Vec<u8> {
     let end = (0..=reason.len().min(REASON)).rev().find(|end| reason.is_char_boundary(*end));
     body.extend_from_slice(&reason.as_bytes()[..end.unwrap_or(0)]);
     body
+}
+
+/// The body that answers a close: the same code, or 1002 for one that nobody may send (RFC 6455, section 7.4).
+pub(crate) fn close_answer(body: &[u8]) -> Vec<u8> {
+    match read_close(body).0 {
+        None => Vec::new(),
+        Some(code @ (1000..=1003 | 1007..=1014 | 3000..=4999)) => close_body(code, ""),
+        Some(_) => close_body(1002, ""),
+    }
 }
 
 /// Code and reason of a close frame; neither has to be there.

@@ -24,7 +24,7 @@ use super::{
     query::{Query, Refused},
     socket::{Control, Incoming, Writer},
 };
-use crate::frames::{FrameError, FrameReader, Kind, Opcode, push, read_close};
+use crate::frames::{FrameError, FrameReader, Kind, Opcode, close_answer, push, read_close};
 
 /// How long a client may take to read its close frame and answer it. Ending the socket earlier, with input
 /// unread, would reset the connection and take the frame from a client that is busy.
@@ -131,7 +131,7 @@ impl Reading {
             }
             Kind::Close => {
                 let body = self.frames.payload();
-                push(&mut answer, Opcode::Close, body.get(..2).unwrap_or_default());
+                push(&mut answer, Opcode::Close, &close_answer(body));
                 self.socket.control().add(&answer).map_err(gone)?;
                 return Err(Ended::Gone(read_close(body).0));
             }

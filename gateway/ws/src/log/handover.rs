@@ -32,13 +32,13 @@ pub enum Flush {
 pub(super) struct Handover {
     disk: Arc<Disk>,
     queue: Queue,
-    /// Last position that has been copied into a batch.
+    /// Last position that a batch has.
     handed: Position,
     /// Batches that aren't known to be stored; the last one may still be `unsent`.
     in_flight: VecDeque<Arc<Batch>>,
     in_flight_bytes: usize,
     unsent: Option<Arc<Batch>>,
-    /// Latest sequence copied into a batch, and of the batches settled; both with their stream.
+    /// Latest sequence in a batch, and of the batches settled; both with their stream.
     handed_sequence: Option<u64>,
     stored_sequence: (StreamId, Option<u64>),
     /// The stream has changed and no batch says so yet.
@@ -109,8 +109,9 @@ impl Handover {
         self.disk.bytes()
     }
 
-    pub(super) fn in_flight_bytes(&self) -> usize {
-        self.in_flight_bytes
+    /// Bytes of batches that nobody else holds: a closed block is the ring's as long as it is there.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.in_flight.iter().filter(|batch| batch.is_alone()).map(|batch| batch.cost()).sum()
     }
 
     pub(super) fn stored_sequence(&self, stream: StreamId) -> Option<u64> {
@@ -121,15 +122,14 @@ impl Handover {
         if of == stream { sequence } else { None }
     }
 
-    /// Lets go of batches that have arrived. Returns the bytes of the others.
-    pub(super) fn settle(&mut self) -> usize {
+    /// Lets go of batches that have arrived.
+    pub(super) fn settle(&mut self) {
         let stored = self.stored();
         while let Some(batch) = self.in_flight.pop_front_if(|batch| batch.last() <= stored) {
             self.in_flight_bytes -= batch.cost();
             self.stored_sequence = (batch.run.stream, batch.last_sequence);
             self.queue.spares.keep(batch);
         }
-        self.in_flight_bytes
     }
 
     pub(super) fn due(&mut self, now: Instant, last: Position, ring: &Ring) -> Due {
@@ -167,7 +167,8 @@ impl Handover {
                 }
                 done = Flush::Handed;
             }
-            let full = self.settle() >= self.disk.settings.in_flight_bytes();
+            self.settle();
+            let full = self.in_flight_bytes >= self.disk.settings.in_flight_bytes();
             if full && ring.run_from(self.handed + 1).is_some() {
                 return Flush::Full;
             }
@@ -179,7 +180,10 @@ impl Handover {
             self.in_flight.push_back(Arc::clone(&batch));
             self.unsent = Some(batch);
         }
-        self.pending_since = None;
+        // What is left behind closed blocks is no younger than this.
+        if due == Due::All {
+            self.pending_since = None;
+        }
         done
     }
 

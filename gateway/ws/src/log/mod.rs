@@ -12,6 +12,7 @@ mod format;
 mod handover;
 mod index;
 mod recover;
+mod replay;
 mod ring;
 mod segment;
 mod settings;
@@ -19,9 +20,7 @@ mod settings;
 mod tests;
 mod writer;
 
-use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Instant;
 
 pub use disk::DiskRead;
@@ -29,6 +28,7 @@ pub use entry::{Entry, FIRST, Gap, Meta, OwnedRun, Position, Read, Run};
 pub use handover::Flush;
 pub use holdfast_cluster::StreamId;
 pub use recover::{OpenError, Recovered};
+pub use replay::Replayed;
 pub use settings::{Settings, WriterSettings};
 pub use writer::{Counts, Writer};
 
@@ -63,15 +63,6 @@ pub struct Fill {
     pub damaged: u64,
     /// Entries not yet handed to the writer.
     pub pending: u64,
-}
-
-/// What [`Log::replay`] has gone through.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Replayed {
-    /// Entries that were given to the visitor.
-    pub entries: u64,
-    /// Whether entries were missing between the position asked for and the end of the log.
-    pub complete: bool,
 }
 
 impl Log {
@@ -278,7 +269,7 @@ impl Log {
         let Some(handover) = &self.handover else { return false };
         let room = self.settings.memory_bytes.saturating_sub(2 * self.settings.block_max());
         let unstored = self.ring.oldest_block_end().is_some_and(|last| last > handover.stored());
-        unstored && !handover.has_failed() && self.ring.bytes() + handover.in_flight_bytes() > room
+        unstored && !handover.has_failed() && self.ring.bytes() + handover.held_bytes() > room
     }
 
     /// Gives back the memory of entries that came in before this time (milliseconds of Unix time) and can be
@@ -298,8 +289,8 @@ impl Log {
     /// Bytes in memory; see [`Fill::memory_bytes`].
     #[must_use]
     pub fn memory_bytes(&self) -> u64 {
-        let in_flight = self.handover.as_ref().map_or(0, Handover::in_flight_bytes);
-        (self.ring.bytes() + in_flight) as u64
+        let held = self.handover.as_ref().map_or(0, Handover::held_bytes);
+        (self.ring.bytes() + held) as u64
     }
 
     /// Bytes of all segments on disk.
@@ -341,44 +332,16 @@ impl Log {
         fill
     }
 
-    /// Calls `visit` with every entry after `after` that is still there, in order. Blocks: for start-up.
-    ///
-    /// # Errors
-    /// When a segment can't be read.
-    pub fn replay(&self, after: Position, mut visit: impl FnMut(&Meta, &[u8])) -> io::Result<Replayed> {
-        const CHUNK: usize = 1 << 20;
-        let mut cursor = after;
-        let mut done = Replayed { entries: 0, complete: true };
-        loop {
-            let owned;
-            let run = match self.read(cursor) {
-                Read::End => return Ok(done),
-                Read::Memory(run) => run,
-                Read::Gone { oldest } => {
-                    done.complete = false;
-                    cursor = oldest - 1;
-                    continue;
-                }
-                Read::Disk(read) => {
-                    owned = read.read(CHUNK)?;
-                    owned.as_run()
-                }
-            };
-            for (index, meta) in run.metas.iter().enumerate() {
-                visit(meta, run.payload(index));
-                cursor = meta.position;
-                done.entries += 1;
-            }
-        }
-    }
-
     /// Evicts until a new block for a frame of `len` bytes fits the bound, then opens it.
     fn make_room(&mut self, len: usize) {
         let size = self.ring.next_block(len);
         let mut spare = None;
         loop {
-            let in_flight = self.handover.as_mut().map_or(0, Handover::settle);
-            if self.ring.bytes() + in_flight + size <= self.settings.memory_bytes {
+            let held = self.handover.as_mut().map_or(0, |handover| {
+                handover.settle();
+                handover.held_bytes()
+            });
+            if self.ring.bytes() + held + size <= self.settings.memory_bytes {
                 break;
             }
             let Some(oldest_last) = self.ring.oldest_block_end() else { break };
@@ -393,7 +356,7 @@ impl Log {
             if let Some(handover) = &mut self.handover {
                 handover.evicted(evicted.first(), oldest_last);
             }
-            spare = Some(evicted);
+            spare = evicted.into_run();
         }
         self.ring.open(size, self.stream, spare);
     }
@@ -401,28 +364,5 @@ impl Log {
     fn assemble(settings: Settings, last: Position, stream: StreamId, handover: Handover) -> Log {
         let last_sequence = handover.stored_sequence(stream);
         Log { ring: Ring::new(&settings), settings, last, stream, last_sequence, handover: Some(handover) }
-    }
-
-    /// Loads entries from the disk into the ring, from `after` on; those that don't fit push out older ones.
-    fn load_tail(&mut self, after: Position) -> io::Result<()> {
-        let Some(disk) = self.handover.as_ref().map(|handover| Arc::clone(handover.disk())) else {
-            return Ok(());
-        };
-        let mut cursor = after;
-        while cursor < self.last {
-            let owned = DiskRead::of_disk(&disk, cursor).read(1 << 20)?;
-            if owned.metas.is_empty() {
-                // A hole: the ring holds no gaps, so what is in front of it stays on disk.
-                self.ring.clear();
-                cursor = disk.next_readable(cursor + 1).map_or(self.last, |next| next - 1);
-            }
-            for (index, meta) in owned.metas.iter().enumerate() {
-                self.ring.load(meta, owned.as_run().frame(index), owned.stream, self.settings.memory_bytes);
-                cursor = meta.position;
-            }
-        }
-        // The last entries may belong to a stream that ended with them.
-        self.ring.seal_unless(self.stream);
-        Ok(())
     }
 }

@@ -52,6 +52,11 @@ impl Block {
         self.run.bytes.capacity() - self.run.bytes.len()
     }
 
+    /// What it holds, to be written over. None: it is still on its way to the disk.
+    pub(super) fn into_run(self) -> Option<OwnedRun> {
+        Arc::into_inner(self.run)
+    }
+
     fn cost(&self) -> usize {
         self.run.bytes.capacity() + self.run.metas.capacity() * size_of::<Meta>()
     }
@@ -78,13 +83,10 @@ impl Ring {
     }
 
     /// Opens a block of at least `size` bytes, in the place of `spare` where that has the size.
-    pub(super) fn open(&mut self, size: usize, stream: StreamId, spare: Option<Block>) {
+    pub(super) fn open(&mut self, size: usize, stream: StreamId, spare: Option<OwnedRun>) {
         /// Room for descriptions at first; smaller frames make it grow.
         const USUAL_FRAME: usize = 1024;
-        // One that is still on its way to the disk can't be written over.
-        let spare =
-            spare.and_then(|block| Arc::into_inner(block.run)).filter(|run| run.bytes.capacity() == size);
-        let run = match spare {
+        let run = match spare.filter(|run| run.bytes.capacity() == size) {
             Some(mut run) => {
                 run.metas.clear();
                 run.bytes.clear();
@@ -124,7 +126,7 @@ impl Ring {
             let size = self.next_block(frame.len());
             let mut spare = None;
             while self.bytes + size > bound && !self.blocks.is_empty() {
-                spare = self.evict();
+                spare = self.evict().and_then(Block::into_run);
             }
             self.open(size, stream, spare);
         }

@@ -16,7 +16,7 @@ use tokio_util::io::poll_read_buf;
 
 use super::connect::Transport;
 use crate::{
-    frames::{FrameReader, Kind, Opcode, close_body, push_masked, read_close},
+    frames::{FrameReader, Kind, Opcode, close_answer, close_body, push_masked, read_close},
     settings::Compression,
 };
 
@@ -168,7 +168,8 @@ impl Connection {
             Kind::Close => {
                 let (code, reason) = read_close(self.frames.payload());
                 let closed = Closed { code, reason: format!("closed: {reason}") };
-                self.write(Opcode::Close, &code.map(|code| close_body(code, "")).unwrap_or_default());
+                let answer = close_answer(self.frames.payload());
+                self.write(Opcode::Close, &answer);
                 // The answer goes out if the socket takes it now.
                 let _ = self.poll_flush(cx);
                 Err(closed)
