@@ -91,6 +91,18 @@ fn is_misleading(part: &str) -> bool {
 
 /// Takes the headers out that aren't for the other side.
 pub(crate) fn strip(headers: &mut HeaderMap) {
+    // Most have none of them: one look instead of a search for each.
+    if headers.keys().any(|name| is_of_a_connection(name.as_str())) {
+        take_out(headers);
+    }
+}
+
+fn is_of_a_connection(name: &str) -> bool {
+    OF_A_CONNECTION.iter().any(|other| name == other.as_str())
+        || matches!(name, "keep-alive" | "proxy-connection")
+}
+
+fn take_out(headers: &mut HeaderMap) {
     if let Some(named) = headers.get(CONNECTION) {
         let named = named.to_str().unwrap_or_default().to_owned();
         for name in named.split(',') {
@@ -110,9 +122,7 @@ pub(crate) fn strip_request(headers: &mut HeaderMap) {
     headers.remove(HOST);
     // It was answered here.
     headers.remove(EXPECT);
-    let ours: Vec<HeaderName> =
-        headers.keys().filter(|name| name.as_str().starts_with(OURS)).cloned().collect();
-    for name in ours {
+    while let Some(name) = headers.keys().find(|name| name.as_str().starts_with(OURS)).cloned() {
         headers.remove(name);
     }
 }
