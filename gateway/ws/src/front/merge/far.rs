@@ -19,9 +19,12 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_websockets::{CloseCode, Message};
 
-use super::wire::{self, ANSWER, ASK, Answer, Ask, GUILD, MARK, Note, SETTLE};
+use super::{
+    batch::Batch,
+    wire::{self, ANSWER, ASK, Answer, Ask, GUILD, MARK, Note, SETTLE},
+};
 use crate::{
-    front::{Front, query::Refused, splice::Socket},
+    front::{Front, outgoing::Outgoing, query::Refused, splice::Socket},
     log::Position,
 };
 
@@ -213,6 +216,16 @@ impl Far {
             self.waiting = 0;
         }
         Some(said)
+    }
+
+    /// Gives answers to commands that came before the guilds, or some of them. Whether there were any.
+    pub(super) fn give_own(&mut self, sequence: u64, batch: &mut Batch, out: &mut Outgoing) -> bool {
+        while matches!(self.next(), Some(Said::Own(_)))
+            && let Some(Said::Own(message)) = self.take()
+        {
+            batch.renumber(message.as_payload(), sequence);
+        }
+        batch.drain(|_, payload| out.payload(payload)) > 0
     }
 
     /// Why nothing more comes, once everything has been taken.

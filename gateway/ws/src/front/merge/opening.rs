@@ -205,9 +205,14 @@ fn waiting(part: &Part, identified: Identified) -> Opened {
 
 /// Begins the session as soon as all shards have READY. False: not yet.
 pub(super) fn begin(merge: &mut Box<Merge>, cx: &mut std::task::Context<'_>) -> Result<bool, Stopped> {
-    let Stage::AwaitReady(waiting) = &mut merge.stage else { return Ok(true) };
+    let Merge { stage: Stage::AwaitReady(waiting), part, batch, writing, .. } = &mut **merge else {
+        return Ok(true);
+    };
     for far in &mut waiting.far {
         far.poll(cx);
+        if far.give_own(0, batch, &mut writing.out) {
+            return Ok(true);
+        }
         match far.over() {
             Some(Over::Closed(refused)) => return Err(Stopped::Refused(refused.clone())),
             Some(Over::Invalid) => return Err(Stopped::Invalid),
@@ -216,7 +221,7 @@ pub(super) fn begin(merge: &mut Box<Merge>, cx: &mut std::task::Context<'_>) -> 
     }
     // A shard that has had READY once always has one.
     let is_ready = |(_, hub): (usize, &Arc<Hub>)| hub.core().ready.is_some();
-    if !merge.part.here().all(is_ready) || !waiting.far.iter().all(Far::has_answer) {
+    if !part.here().all(is_ready) || !waiting.far.iter().all(Far::has_answer) {
         return Ok(false);
     }
     let who = waiting.who.clone();
