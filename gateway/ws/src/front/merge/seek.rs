@@ -107,7 +107,7 @@ impl Seeker<'_> {
     pub(super) async fn dial(&self, id: ShardId, what: What) -> Result<Far, Refused> {
         let socket = splice::leg(self.front, id, self.about).await?;
         let ask = Ask { who: self.who.clone(), what };
-        Ok(Far::new(self.front, id, socket, &ask, self.leaving.clone()))
+        Ok(Far::new(self.front.settings.heartbeat_interval, id, socket, &ask, self.leaving.clone()))
     }
 }
 
