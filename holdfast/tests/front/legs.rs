@@ -63,6 +63,32 @@ async fn one_client_gets_everything_of_shards_at_three_replicas() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_asks_for_members_before_all_guilds_are_there_gets_both() {
+    let discord = discord(6, 18).await;
+    let fleet = apart(&discord, 6).await;
+    let asked: Vec<Value> = discord.guilds(0, 1).iter().map(|guild| members_of(*guild)).collect();
+    for replica in &fleet.replicas {
+        let mut client = Client::new([0, 1]);
+        client.connect(&replica.url).await;
+        client.send_identify().await;
+        // Once before READY, once before the guilds.
+        for ask in &asked {
+            client.send(ask).await;
+        }
+        client.session = client.until("READY").await["d"]["session_id"].as_str().unwrap().to_owned();
+        for ask in &asked {
+            client.send(ask).await;
+        }
+        let count = |client: &Client, name| client.seen.get(name).copied().unwrap_or(0);
+        while count(&client, "GUILD_CREATE") < 18 || count(&client, "GUILD_MEMBERS_CHUNK") < 36 {
+            client.next().await.expect("guilds and members come");
+        }
+        discord.traffic(Traffic::burst(50));
+        client.until_last(&discord.finish_traffic().await.sent).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn clients_of_other_counts_get_everything_once_together() {
     for (ours, count) in [(4, 16), (6, 4), (6, 3)] {
         let discord = discord(ours, 48).await;
@@ -179,6 +205,36 @@ async fn when_a_replica_is_killed_its_clients_are_sent_away_and_lose_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_client_is_sent_away_while_a_replica_with_a_shard_of_it_stands_still() {
+    let discord = discord(6, 18).await;
+    let fleet = apart(&discord, 6).await;
+    let (mut home, mut other) = (0, 0);
+    for replica in 0..3 {
+        let at = if fleet.shards(replica).await.contains(&0) { &mut home } else { &mut other };
+        *at = replica;
+    }
+    fleet.replicas[other].signal("-STOP");
+    let url = &fleet.replicas[home].url;
+    let mut client = Client::new([0, 1]);
+    client.connect(url).await;
+    client.send_identify().await;
+    assert_eq!(client.until_end().await, Ended::Closed(4000));
+    fleet.replicas[other].signal("-CONT");
+    within("READY", async {
+        loop {
+            client.connect(url).await;
+            client.send_identify().await;
+            match client.next().await {
+                Ok(ready) if ready["t"] == "READY" => return,
+                ended => assert!(matches!(ended, Err(Ended::Closed(4000))), "{ended:?}"),
+            }
+            client.cut();
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn clients_of_any_count_do_not_notice_that_three_replicas_are_resharded() {
     let discord = discord_with(4, 24, |limits| limits.max_concurrency = 16).await;
     let fleet = Fleet::with_bound(&discord, 4, 3, 3, "[ws.reshard]\noverlap = \"1s\"").await;
@@ -242,6 +298,11 @@ async fn who_was_away_meanwhile_goes_on_from_where_it_was() {
         assert_eq!(client.seen.get("READY"), Some(&1));
     }
     assert_eq!(discord.violations().len(), 0);
+}
+
+/// Asks for all members of a guild.
+fn members_of(guild: u64) -> Value {
+    json!({ "op": 8, "d": { "guild_id": guild.to_string(), "query": "", "limit": 0 } })
 }
 
 /// Three replicas, none of which has more than its part of the shards.

@@ -10,7 +10,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
-use holdfast_cluster::{Owner, ShardId};
+use holdfast_cluster::{Owner, Replica, ShardId};
 use tokio::sync::watch;
 
 use crate::shard::Hub;
@@ -88,7 +88,15 @@ impl Hubs {
         self.change().keepers.extend(keepers);
     }
 
-    /// The replica that had a shard of the former count is gone.
+    /// These replicas live: what others had of the former count is gone.
+    pub(crate) fn live(&self, replicas: &[Replica]) {
+        let lives = |owner: &Owner| replicas.iter().any(|replica| replica.id == owner.replica);
+        if self.held().keepers.values().any(|owner| !lives(owner)) {
+            self.change().keepers.retain(|_, owner| lives(owner));
+        }
+    }
+
+    /// The replica that had a shard of the former count doesn't have it any more.
     pub(crate) fn forget_keeper(&self, id: ShardId) {
         self.change().keepers.remove(&id);
     }

@@ -131,7 +131,9 @@ async fn open(front: Arc<Front>, mut link: Link, connected: Connected) {
             }
         }
         Ok((serving, opening)) => {
-            let Some(runtime) = serving.runtime().cloned() else { return };
+            let Some(runtime) = serving.runtime().cloned() else {
+                return Box::pin(link.close(&Refused::new(4000, "the shard has moved: come again"))).await;
+            };
             let tasks = front.tasks.clone();
             let link = Box::new(link);
             tasks.spawn_on(&runtime, "client", async move {

@@ -159,6 +159,7 @@ impl Front {
         loop {
             let total = opening::open_total(self).await?;
             let part = Part::of([shard, count], total, |shard| self.holder(shard, true))?;
+            part.at_home()?;
             let hub = self.held(shard).filter(|_| count == total);
             let needed = hub.as_ref().is_none_or(|hub| is_young(&hub.core()));
             let prepared = merge::identify(self, &part, about, identify, needed).await?;
@@ -235,6 +236,7 @@ impl Front {
                 // Any shard can tell that it doesn't know the session.
                 return Ok(self.hubs.all().into_iter().next().map(Serving::One));
             };
+            part.at_home()?;
             let resumed = merge::resume(self, &part, about, resume).await?;
             if self.hubs.total() == total || resumed.is_none() {
                 return Ok(Some(Serving::Several(part, Prepared::Resume(resumed))));

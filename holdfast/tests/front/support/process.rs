@@ -132,9 +132,14 @@ impl Holdfast {
 
     /// Asks the process to end (SIGTERM) and waits for it.
     pub(crate) async fn terminate(&mut self) -> ExitStatus {
-        let pid = self.child.id().to_string();
-        Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs");
+        self.signal("-TERM");
         self.ended().await
+    }
+
+    /// Sends a signal.
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        Command::new("kill").args([name, &pid]).status().expect("kill runs");
     }
 
     /// Waits for the process to end by itself.

@@ -16,7 +16,10 @@ impl Replica {
     pub(super) async fn look(&mut self) {
         self.reshard().await;
         match self.member.cluster.heartbeat(&self.member.standing).await {
-            Ok(live) => self.live = live,
+            Ok(live) => {
+                self.starter.hubs.live(&live);
+                self.live = live;
+            }
             Err(HeartbeatError::Unavailable(error)) => {
                 debug!(%error, "the store is away: going on with what we have");
                 self.tenure.unanswered();

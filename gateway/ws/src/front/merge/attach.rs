@@ -103,7 +103,7 @@ fn begin(front: &Front, hub: &Arc<Hub>, who: &Who, since_former: bool, connectio
         caught_up: since.is_some(),
         ..Answer::default()
     };
-    let leg = Leg::new(Arc::clone(hub), dead.id, core.epoch, at.position, from);
+    let leg = Leg::new(Arc::clone(hub), (dead.id, connection), core.epoch, at.position, from);
     Some(Attached { leg, answer, begun: Some(Here { ready: at.ready, guilds }) })
 }
 
@@ -145,13 +145,15 @@ fn resume(
     }
     let held = core.sessions.held(&id, connection)?;
     let owed = held.spread.as_ref().and_then(|spread| spread.owed).filter(|until| sequence < *until);
+    // Ahead of the log's end, too: the one stands for the other.
+    (held.written, held.confirmed) = (position, position);
     held.spread = Some(spread(who, sequence, owed));
     let requests = held.requests.clone();
     if !former {
         core.save_clients(true);
     }
     drop(core);
-    let mut leg = Leg::new(Arc::clone(hub), id, epoch, snapshot, position);
+    let mut leg = Leg::new(Arc::clone(hub), (id, connection), epoch, snapshot, position);
     (leg.end, leg.requests) = (end, requests);
     let until = reach.1.max(position);
     let owed = owed.is_some();
@@ -198,7 +200,7 @@ fn join(hub: &Arc<Hub>, who: &Who, sequence: u64, connection: u64) -> Option<Att
     record.spread = Some(spread(who, sequence, Some(u64::MAX)));
     core.save_clients(true);
     drop(core);
-    let leg = Leg::new(Arc::clone(hub), id, epoch, begin, begin);
+    let leg = Leg::new(Arc::clone(hub), (id, connection), epoch, begin, begin);
     let answer = Answer { snapshot: begin, from: begin, until: end, ..Answer::default() };
     Some(Attached { leg, answer, begun: None })
 }

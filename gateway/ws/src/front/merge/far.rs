@@ -13,15 +13,18 @@ use std::{
 
 use futures_util::{SinkExt, StreamExt};
 use holdfast_cluster::ShardId;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_websockets::{CloseCode, Message};
 
-use super::wire::{self, ANSWER, ASK, Answer, Ask, GUILD, MARK, Note, SETTLE};
+use super::{
+    batch::Batch,
+    wire::{self, ANSWER, ASK, Answer, Ask, GUILD, MARK, Note, SETTLE},
+};
 use crate::{
-    front::{Front, query::Refused, splice::Socket},
+    front::{Front, outgoing::Outgoing, query::Refused, splice::Socket},
     log::Position,
 };
 
@@ -29,6 +32,8 @@ use crate::{
 const WAITING_BYTES: usize = 64 * 1024;
 /// What may wait to be said: as many commands as a shard takes at once.
 const UNSAID: usize = 256;
+/// The other may take this long to say how a leg begins that needs nothing but its shard: as long as it is looked for.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// The other may take this long to hear of the end.
 const FAREWELL_WITHIN: Duration = Duration::from_secs(2);
 
@@ -81,7 +86,7 @@ struct Payload<'a> {
 impl Far {
     /// Over a connection to who has the shard. `leaving` is cancelled when that one wants to be rid of it.
     pub(super) fn new(
-        front: &Front,
+        heartbeat: Duration,
         shard: ShardId,
         socket: Socket,
         ask: &Ask,
@@ -99,7 +104,7 @@ impl Far {
             leaving,
             beat: now,
             heard: now,
-            heartbeat: front.settings.heartbeat_interval,
+            heartbeat,
         }
     }
 
@@ -152,7 +157,11 @@ impl Far {
             MARK => Said::Mark(data.parse().unwrap_or(0)),
             GUILD => Said::Guild(payload.d.map(ToOwned::to_owned).unwrap_or_default()),
             ANSWER => {
-                self.answer = serde_json::from_str(data).ok();
+                match serde_json::from_str(data) {
+                    Ok(answer) => self.answer = Some(answer),
+                    // It may be of another version: whoever waits for it would wait for good.
+                    Err(_) => self.end(self.lost()),
+                }
                 return;
             }
             1 => return self.leaving.cancel(),
@@ -172,17 +181,18 @@ impl Far {
         Over::Closed(Refused::new(4000, format!("the replica of shard {shard} of {total} is lost: resume")))
     }
 
-    /// Waits until the other has said how the leg begins. Err: it has said that it doesn't.
+    /// Waits until the other has said how the leg begins. Err: it has said that it doesn't, or nothing.
     pub(super) async fn answered(&mut self) -> Result<Option<Answer>, Over> {
-        std::future::poll_fn(|cx| {
+        let answer = std::future::poll_fn(|cx| {
             self.poll(cx);
             match (self.answer.take(), &self.over) {
                 (Some(answer), _) => Poll::Ready(Ok(answer)),
                 (None, Some(over)) => Poll::Ready(Err(over.clone())),
                 (None, None) => Poll::Pending,
             }
-        })
-        .await
+        });
+        let answer = timeout(ANSWER_WITHIN, answer).await;
+        answer.unwrap_or_else(|_| Err(self.lost()))
     }
 
     /// How the leg begins, if that is known.
@@ -215,6 +225,16 @@ impl Far {
         Some(said)
     }
 
+    /// Gives answers to commands that came before the guilds, or some of them. Whether there were any.
+    pub(super) fn give_own(&mut self, sequence: u64, batch: &mut Batch, out: &mut Outgoing) -> bool {
+        while matches!(self.next(), Some(Said::Own(_)))
+            && let Some(Said::Own(message)) = self.take()
+        {
+            batch.renumber(message.as_payload(), sequence);
+        }
+        batch.drain(|_, payload| out.payload(payload)) > 0
+    }
+
     /// Why nothing more comes, once everything has been taken.
     pub(super) fn over(&self) -> Option<&Over> {
         self.over.as_ref().filter(|_| self.said.is_empty())
@@ -235,21 +255,28 @@ impl Far {
         if noted && now - self.beat < self.heartbeat / 2 {
             return;
         }
-        // Every heartbeat is answered; what isn't read because the client doesn't read isn't silence.
-        if now - self.heard > self.heartbeat.mul_f64(1.5) && self.waiting < WAITING_BYTES {
-            self.end(self.lost());
-        }
-        self.beat = now;
-        self.say(wire::payload(1, note));
+        self.beat_with(now, note);
     }
 
     /// A heartbeat, if it is time for one: there is no place to tell of yet.
     pub(super) fn beat(&mut self) {
         let now = Instant::now();
         if now - self.beat >= self.heartbeat / 2 {
-            self.beat = now;
-            self.say(wire::payload(1, &()));
+            self.beat_with(now, &());
         }
+    }
+
+    /// A heartbeat. Every one is answered: who hasn't for too long is lost.
+    fn beat_with(&mut self, now: Instant, data: &impl Serialize) {
+        if now - self.heard > self.heartbeat.mul_f64(1.5) {
+            // What isn't read because the client doesn't read isn't silence. With its next turn the task listens again.
+            self.poll(&mut Context::from_waker(Waker::noop()));
+            if self.heard < now && self.waiting < WAITING_BYTES {
+                self.end(self.lost());
+            }
+        }
+        self.beat = now;
+        self.say(wire::payload(1, data));
     }
 
     /// The client has everything of a shard of a former count.
@@ -281,5 +308,77 @@ impl Far {
         front.tasks.spawn("a leg's end", async move {
             let _ = timeout(FAREWELL_WITHIN, farewell).await;
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::BufReader,
+        net::{TcpListener, TcpStream},
+    };
+    use tokio_websockets::{ClientBuilder, ServerBuilder, WebSocketStream};
+
+    use super::*;
+    use crate::{
+        front::merge::wire::{What, Who},
+        upstream::Transport,
+    };
+
+    const HEARTBEAT: Duration = Duration::from_secs(40);
+
+    #[tokio::test(start_paused = true)]
+    async fn who_never_says_how_a_leg_begins_is_lost() {
+        let (mut far, _other) = connected(HEARTBEAT).await;
+        assert_eq!(code(far.answered().await.err().as_ref()), Some(4000));
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_not_understood_is_none_to_wait_for() {
+        let (mut far, mut other) = connected(HEARTBEAT).await;
+        other.send(Message::text(r#"{"op":110,"d":{"snapshot":"x"}}"#)).await.unwrap();
+        assert_eq!(code(far.answered().await.err().as_ref()), Some(4000));
+        let (mut far, mut other) = connected(HEARTBEAT).await;
+        other.send(Message::text(r#"{"op":110,"d":{"snapshot":7,"of_a_later_version":1}}"#)).await.unwrap();
+        assert_eq!(far.answered().await.unwrap().unwrap().snapshot, 7);
+    }
+
+    #[tokio::test]
+    async fn who_answers_no_heartbeat_is_lost_also_before_the_leg_begins() {
+        let (mut far, _other) = connected(Duration::ZERO).await;
+        far.beat();
+        assert_eq!(code(far.over()), Some(4000));
+        let (mut far, _other) = connected(HEARTBEAT).await;
+        far.beat();
+        assert_eq!(code(far.over()), None);
+    }
+
+    fn code(over: Option<&Over>) -> Option<u16> {
+        match over? {
+            Over::Closed(refused) => Some(refused.code),
+            Over::Invalid => None,
+        }
+    }
+
+    /// A leg's end, and who has the shard.
+    async fn connected(heartbeat: Duration) -> (Far, WebSocketStream<TcpStream>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let tcp = TcpStream::connect(address).await.unwrap();
+        let transport = BufReader::new(Transport::Plain(tcp));
+        let client = ClientBuilder::from_uri(format!("ws://{address}/").parse().unwrap());
+        let server = async { ServerBuilder::new().accept(listener.accept().await.unwrap().0).await };
+        let (ours, others) = tokio::join!(client.connect_on(transport), server);
+        let who = Who {
+            session: String::new(),
+            credential: String::new(),
+            client: [0, 1],
+            name: None,
+            intents: 0,
+            large_threshold: 50,
+        };
+        let ask = Ask { who, what: What::Take };
+        let far = Far::new(heartbeat, ShardId::new(1, 2), ours.unwrap().0, &ask, CancellationToken::new());
+        (far, others.unwrap().1)
     }
 }

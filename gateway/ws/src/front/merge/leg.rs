@@ -22,7 +22,7 @@ use crate::{
         source::{FromDisk, Wants, catches_up},
     },
     log::{DiskRead, Meta, OwnedRun, Position, Read, Run, StreamId},
-    shard::{ClientSession, Hub, Opened},
+    shard::{ClientSession, Hub, Opened, unix_ms},
 };
 
 /// See the module's documentation.
@@ -33,6 +33,8 @@ pub(super) struct Leg {
     pub(super) end: Option<Position>,
     /// The id of the client's record at the shard: the place from which a later IDENTIFY is caught up.
     pub(super) record: String,
+    /// The client's connection, which has that record.
+    connection: u64,
     /// The upstream session (counted by this process) that the cursor belongs to.
     pub(super) epoch: u64,
     /// Position of the client's snapshot: below it, only what belongs into catch-up is given.
@@ -96,30 +98,30 @@ pub(super) struct Sieve<'a> {
 impl Leg {
     pub(super) fn new(
         hub: Arc<Hub>,
-        record: String,
+        (record, connection): (String, u64),
         epoch: u64,
         snapshot: Position,
         cursor: Position,
     ) -> Self {
-        Self {
-            shard: ShardId::new(hub.shard, hub.total),
-            ..Self::at(Side::Here(hub), record, epoch, snapshot, cursor)
-        }
+        let shard = ShardId::new(hub.shard, hub.total);
+        let mut leg = Self::at(shard, Side::Here(hub), snapshot, cursor);
+        (leg.record, leg.connection, leg.epoch) = (record, connection, epoch);
+        leg
     }
 
     /// At another replica.
     pub(super) fn far(far: Box<Far>, snapshot: Position, cursor: Position) -> Self {
-        let shard = far.shard;
-        Self { shard, ..Self::at(Side::There(far), String::new(), 0, snapshot, cursor) }
+        Self::at(far.shard, Side::There(far), snapshot, cursor)
     }
 
-    fn at(side: Side, record: String, epoch: u64, snapshot: Position, cursor: Position) -> Self {
+    fn at(shard: ShardId, side: Side, snapshot: Position, cursor: Position) -> Self {
         Self {
-            shard: ShardId::new(0, 0),
+            shard,
             side,
             end: None,
-            record,
-            epoch,
+            record: String::new(),
+            connection: 0,
+            epoch: 0,
             snapshot,
             cursor,
             written: cursor,
@@ -133,7 +135,9 @@ impl Leg {
 
     /// Of a shard of a former count, of which the client has everything and nothing is needed any more.
     pub(super) fn over(shard: ShardId, end: Position) -> Self {
-        Self { shard, end: Some(end), head: Head::End, ..Self::at(Side::Over, String::new(), 0, 0, end) }
+        let mut leg = Self::at(shard, Side::Over, 0, end);
+        (leg.end, leg.head) = (Some(end), Head::End);
+        leg
     }
 
     /// The shard, if it is here.
@@ -318,6 +322,15 @@ impl Leg {
             sieve.front.metrics.caught_up.inc();
         }
         true
+    }
+}
+
+impl Drop for Leg {
+    /// The client doesn't come, or isn't served: its record waits for it as after any connection's end.
+    fn drop(&mut self) {
+        if let Side::Here(hub) = &self.side {
+            hub.core().sessions.detach(&self.record, self.connection, unix_ms());
+        }
     }
 }
 

@@ -35,7 +35,8 @@ pub(in crate::front) async fn asked(front: &Front, link: &mut Link) -> Result<Lo
     let refused = |code, why: &str| Ended::Refused(Refused::new(code, why));
     let Payload { op, data } = link.reading.next().await?;
     let ask = serde_json::from_value::<Ask>(data).ok().filter(|_| op == ASK);
-    let ask = ask.ok_or_else(|| refused(4002, "not what a replica asks for"))?;
+    // Another version may ask for what this one doesn't know: its client comes again.
+    let ask = ask.ok_or_else(|| refused(4000, "not what a replica asks for"))?;
     let hub = link.about.leg.and_then(|id| here(front, id, ask.what));
     // One that isn't open yet has no beginning.
     let hub = hub.filter(|hub| !hub.core().is_warming());

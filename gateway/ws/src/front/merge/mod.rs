@@ -39,7 +39,7 @@ pub(super) use resuming::resume;
 pub(super) use sessions::Sessions;
 
 use self::share::Share;
-use super::query::Refused;
+use super::{moved, query::Refused};
 use crate::shard::Hub;
 
 /// The lowest of the bot's shards, of `total`, that may hold guilds of the client `[shard, count]`: its owner serves it.
@@ -84,6 +84,14 @@ impl Part {
     /// The runtime of the client's task: that of its lowest shard.
     pub(super) fn runtime(&self) -> Option<&tokio::runtime::Handle> {
         self.home().map(|hub| &hub.runtime)
+    }
+
+    /// Err: the lowest shard is another replica's by now, who is to serve the client.
+    pub(super) fn at_home(&self) -> Result<(), Refused> {
+        match self.home() {
+            Some(_) => Ok(()),
+            None => Err(moved(self.share.shards().next().unwrap_or(0))),
+        }
     }
 
     /// The lowest shard. None: it is another replica's by now.

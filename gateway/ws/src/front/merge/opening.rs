@@ -109,13 +109,7 @@ pub(in crate::front) async fn identify(
     let what = What::Begin { since_former: !taken.is_empty() };
     let away = part.ids().zip(&*part.holders).filter(|(_, holder)| matches!(holder, Holder::There));
     let far = join_all(away.map(|(id, _)| seeker.dial(id, what))).await;
-    let mut far = match far.into_iter().collect::<Result<Vec<_>, _>>() {
-        Ok(far) => far,
-        Err(refused) => {
-            seeker.let_be(taken);
-            return Err(refused);
-        }
-    };
+    let mut far = far.into_iter().collect::<Result<Vec<_>, _>>()?;
     front.note_intents(identify.intents);
     forward_presence(front, part, about, identify, &mut far);
     let Seeker { who, leaving, .. } = seeker;
@@ -160,6 +154,11 @@ pub(in crate::front) fn open(
     // Before anything is looked at, so that no wake is missed.
     let pulls = Pulls::new(&opened.bell, part.here());
     let Link { reading, mut writing, about } = *link;
+    if let Some(session) = &opened.session {
+        session.state().attach(&part, about.number, &opened.bell);
+        front.merged.add(session, unix_ms());
+        front.metrics.client_resumes.inc();
+    }
     if let Some(compress) = opened.compress {
         writing.out.compress_payloads(compress);
     }
@@ -205,9 +204,14 @@ fn waiting(part: &Part, identified: Identified) -> Opened {
 
 /// Begins the session as soon as all shards have READY. False: not yet.
 pub(super) fn begin(merge: &mut Box<Merge>, cx: &mut std::task::Context<'_>) -> Result<bool, Stopped> {
-    let Stage::AwaitReady(waiting) = &mut merge.stage else { return Ok(true) };
+    let Merge { stage: Stage::AwaitReady(waiting), part, batch, writing, .. } = &mut **merge else {
+        return Ok(true);
+    };
     for far in &mut waiting.far {
         far.poll(cx);
+        if far.give_own(0, batch, &mut writing.out) {
+            return Ok(true);
+        }
         match far.over() {
             Some(Over::Closed(refused)) => return Err(Stopped::Refused(refused.clone())),
             Some(Over::Invalid) => return Err(Stopped::Invalid),
@@ -216,14 +220,16 @@ pub(super) fn begin(merge: &mut Box<Merge>, cx: &mut std::task::Context<'_>) -> 
     }
     // A shard that has had READY once always has one.
     let is_ready = |(_, hub): (usize, &Arc<Hub>)| hub.core().ready.is_some();
-    if !merge.part.here().all(is_ready) || !waiting.far.iter().all(Far::has_answer) {
+    if !part.here().all(is_ready) || !waiting.far.iter().all(Far::has_answer) {
         return Ok(false);
     }
     let who = waiting.who.clone();
     let (taken, far) = (std::mem::take(&mut waiting.taken), std::mem::take(&mut waiting.far));
     let front = Arc::clone(&merge.front);
     front.metrics.client_identifies.inc();
-    let all = attach_current(merge, &who, taken, far).ok_or(Stopped::Gone)?;
+    let left =
+        || Stopped::Refused(Refused::new(4000, "a shard is on its way to another replica: come again"));
+    let all = attach_current(merge, &who, taken, far).ok_or_else(left)?;
     if all.iter().any(|attached| attached.answer.caught_up) {
         front.metrics.catch_ups.inc();
     }
@@ -237,7 +243,7 @@ pub(super) fn begin(merge: &mut Box<Merge>, cx: &mut std::task::Context<'_>) -> 
         records.push(Record { shard: leg.shard, end: answer.end });
         legs.push(leg);
     }
-    let snapshot = Snapshot::new(guilds, here, far, further).ok_or(Stopped::Gone)?;
+    let snapshot = Snapshot::new(guilds, here, far, further).ok_or_else(left)?;
     merge.wants.own_user = snapshot.user();
     merge.view.own_user = snapshot.user();
     let from = legs.iter().map(|leg| leg.cursor).collect();

@@ -101,6 +101,9 @@ impl Merge {
         }
         for far in self.legs.iter_mut().filter_map(Leg::far_mut) {
             far.poll(cx);
+            if far.give_own(snapshot.sequence(), &mut self.batch, out) {
+                return Ok(true);
+            }
             if matches!(far.next(), Some(Said::Guild(_)))
                 && let Some(Said::Guild(data)) = far.take()
             {

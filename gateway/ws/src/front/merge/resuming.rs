@@ -25,7 +25,6 @@ use super::{
 use crate::{
     front::{Front, identify::Resume, link::About, opening::identity, query::Refused, source::Wants},
     log::Position,
-    shard::unix_ms,
 };
 
 /// Asks the shards of a session for it. None: it can't be resumed.
@@ -51,9 +50,6 @@ pub(in crate::front) async fn resume(
     };
     let Some((session, attached)) = found else { return Ok(None) };
     let bell = Bell::new(part.holders.len());
-    session.state().attach(part, about.number, &bell);
-    front.merged.add(&session, unix_ms());
-    front.metrics.client_resumes.inc();
     let own_user = part.home().and_then(|hub| hub.core().ready.as_ref().map(|ready| ready.user));
     let (legs, until): (Vec<_>, Vec<_>) = attached.into_iter().unzip();
     Ok(Some(Box::new(Opened {
@@ -163,29 +159,14 @@ async fn stored(
             let before = if fits { seeker.seek_all(&before).await } else { Ok(None) };
             // What came before those, nobody has any more.
             let is_last = |before: &Vec<Attached>| !before.iter().any(|attached| attached.answer.owed);
-            let before = match before {
-                Ok(Some(before)) if !is_last(&before) => {
-                    seeker.let_be(before);
-                    Ok(None)
-                }
-                before => before,
-            };
-            let Ok(Some(mut before)) = before else {
-                seeker.let_be(found.unwrap_or_default());
-                return before.map(|_| None);
-            };
+            let Some(mut before) = before?.filter(is_last) else { return Ok(None) };
             let current = match found {
                 Some(found) => found,
                 None => {
                     seeker.is_known_as(&before);
                     let asked: Vec<_> = part.ids().map(|id| (id, What::Join { sequence })).collect();
-                    match seeker.seek_all(&asked).await {
-                        Ok(Some(joined)) => joined,
-                        other => {
-                            seeker.let_be(before);
-                            return other.map(|_| None);
-                        }
-                    }
+                    let Some(joined) = seeker.seek_all(&asked).await? else { return Ok(None) };
+                    joined
                 }
             };
             before.extend(current);

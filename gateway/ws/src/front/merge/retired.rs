@@ -51,7 +51,7 @@ pub(super) fn take(front: &Front, hub: &Arc<Hub>, who: &Who, connection: u64) ->
     record.spread = Some(spread(who, u64::MAX, None));
     let further: Vec<_> = gap_over(&core, since).into_iter().collect();
     drop(core);
-    let mut leg = Leg::new(Arc::clone(hub), id, epoch, Position::MAX, since);
+    let mut leg = Leg::new(Arc::clone(hub), (id, connection), epoch, Position::MAX, since);
     leg.end = Some(end);
     let answer = Answer {
         snapshot: Position::MAX,

@@ -41,11 +41,8 @@ impl Seeker<'_> {
         }
         let mut far = match self.dial(id, what).await {
             Ok(far) => far,
-            Err(_) if what.is_former() => {
-                // So did it.
-                self.front.hubs.forget_keeper(id);
-                return Ok(None);
-            }
+            // So did it, as has turned out.
+            Err(_) if what.is_former() && self.front.hubs.keeper(id).is_none() => return Ok(None),
             Err(refused) => return Err(refused),
         };
         match far.answered().await {
@@ -59,41 +56,19 @@ impl Seeker<'_> {
         }
     }
 
-    /// Asks for shards. None: one of them doesn't have what is wanted, and the others are let be.
+    /// Asks for shards. None: one of them doesn't have what is wanted.
     pub(super) async fn seek_all(&self, asked: &[(ShardId, What)]) -> Result<Option<Vec<Attached>>, Refused> {
         let found = join_all(asked.iter().map(|(id, what)| self.seek(*id, *what))).await;
-        let (mut all, mut failed) = (Vec::new(), None);
-        for found in found {
-            match found {
-                Ok(Some(attached)) => all.push(attached),
-                Ok(None) => failed = failed.or(Some(Ok(None))),
-                Err(refused) => failed = Some(Err(refused)),
-            }
-        }
-        let Some(failed) = failed else { return Ok(Some(all)) };
-        self.let_be(all);
-        failed
+        // A refusal first: the client can come again.
+        let found: Vec<_> = found.into_iter().collect::<Result<_, _>>()?;
+        Ok(found.into_iter().collect())
     }
 
     /// What is owed to the client by these shards of a former count.
     pub(super) async fn take(&self, former: &[ShardId]) -> Result<Vec<Attached>, Refused> {
         let found = join_all(former.iter().map(|id| self.seek(*id, What::Take))).await;
-        let (found, refused): (Vec<_>, Vec<_>) = found.into_iter().partition(Result::is_ok);
-        let taken = found.into_iter().flatten().flatten().collect();
-        match refused.into_iter().find_map(Result::err) {
-            None => Ok(taken),
-            Some(refused) => {
-                self.let_be(taken);
-                Err(refused)
-            }
-        }
-    }
-
-    /// The client doesn't come.
-    pub(super) fn let_be(&self, attached: Vec<Attached>) {
-        for Attached { mut leg, .. } in attached {
-            release(self.front, &mut leg, self.about.number, false);
-        }
+        let found: Vec<_> = found.into_iter().collect::<Result<_, _>>()?;
+        Ok(found.into_iter().flatten().collect())
     }
 
     /// The client is known under this name and these intents where it has been before.
@@ -107,7 +82,7 @@ impl Seeker<'_> {
     pub(super) async fn dial(&self, id: ShardId, what: What) -> Result<Far, Refused> {
         let socket = splice::leg(self.front, id, self.about).await?;
         let ask = Ask { who: self.who.clone(), what };
-        Ok(Far::new(self.front, id, socket, &ask, self.leaving.clone()))
+        Ok(Far::new(self.front.settings.heartbeat_interval, id, socket, &ask, self.leaving.clone()))
     }
 }
 

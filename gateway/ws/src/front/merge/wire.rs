@@ -3,7 +3,8 @@
 //!
 //! On a WebSocket with a ticket, payloads as Discord's: from who merges [`ASK`], [`COMMAND`], [`SETTLE`] and heartbeats
 //! with a [`Note`]; from who has the shard [`ANSWER`], [`GUILD`], [`MARK`], INVALID_SESSION, a heartbeat when the shard
-//! leaves, and events: their position, the time when they came in, and the payload as it lies in the log.
+//! leaves, and events: their position, the time when they came in, and the payload as it lies in the log. Replicas of two
+//! versions talk during an update: a field that is added has a default.
 
 use std::borrow::Cow;
 
@@ -36,6 +37,7 @@ pub(super) struct Who {
     /// Shard and shard count.
     pub(super) client: [u32; 2],
     /// Name from the connection's query.
+    #[serde(default)]
     pub(super) name: Option<String>,
     pub(super) intents: u64,
     pub(super) large_threshold: u32,
@@ -94,6 +96,7 @@ impl Further {
 
 /// How a leg begins.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct Answer {
     /// Under which name and intents the client is known there.
     pub(super) name: Option<String>,
@@ -118,6 +121,7 @@ pub(super) struct Answer {
 
 /// Where a client is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct Note {
     /// At the shard.
     pub(super) written: Position,
@@ -127,7 +131,7 @@ pub(super) struct Note {
     /// The sequence by which it has what shards of a former count had for it, if they had anything.
     pub(super) owed: Option<u64>,
     /// Sequences between these, with the positions that they stand for.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) given: Vec<(u64, Position)>,
 }
 

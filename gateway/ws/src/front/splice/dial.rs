@@ -5,7 +5,7 @@
 //! Over TLS if our own front has it: replicas share their settings. The certificate must be ours, or one that the public
 //! trusts for the host of `ws.public_url`, so that replicas with the old and the new one reach each other.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderName, HeaderValue};
 use rustls::{
@@ -40,6 +40,16 @@ pub(super) enum DialError {
     WebSocket(#[from] tokio_websockets::Error),
     #[error("its address, or the client's name, is none: {0}")]
     Request(#[from] http::Error),
+    #[error("no answer within {} s", .0.as_secs())]
+    Silent(Duration),
+}
+
+impl DialError {
+    /// Whether it has said that it doesn't have the shard.
+    pub(super) fn says_no(&self) -> bool {
+        use tokio_websockets::{Error, upgrade};
+        matches!(self, Self::WebSocket(Error::Upgrade(upgrade::Error::DidNotSwitchProtocols(503))))
+    }
 }
 
 /// Opens connections.

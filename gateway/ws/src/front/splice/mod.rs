@@ -27,7 +27,7 @@ pub(super) use dial::Socket;
 pub(crate) use ticket::{HEADER, Ticket};
 
 use self::{
-    dial::Dialler,
+    dial::{DialError, Dialler},
     relay::Over,
     ticket::{Gate, Key},
 };
@@ -96,15 +96,17 @@ impl Replicas {
         owner.filter(|owner| owner.replica != self.cluster.identity().id)
     }
 
-    async fn dial(&self, shard: ShardId, owner: &Owner, about: &About, leg: bool) -> Result<Socket, String> {
+    async fn dial(
+        &self,
+        shard: ShardId,
+        owner: &Owner,
+        about: &About,
+        leg: bool,
+    ) -> Result<Socket, DialError> {
         let ticket = Ticket { shard, to: owner.replica, peer: about.peer, leg };
         let header = self.gate.key().issue(&ticket, unix_ms());
         let dialled = self.dialler.dial(&owner.address, &header, about.query.name.as_deref());
-        match timeout(DIAL_WITHIN, dialled).await {
-            Ok(Ok(socket)) => Ok(socket),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err(format!("no answer within {} s", DIAL_WITHIN.as_secs())),
-        }
+        timeout(DIAL_WITHIN, dialled).await.unwrap_or(Err(DialError::Silent(DIAL_WITHIN)))
     }
 }
 
@@ -176,6 +178,8 @@ pub(super) async fn leg(front: &Front, id: ShardId, about: &About) -> Result<Soc
         if let Some(owner) = owner {
             match replicas.dial(id, &owner, about, true).await {
                 Ok(socket) => return Ok(socket),
+                // It has begun anew, or has given the shard up.
+                Err(error) if error.says_no() && front.hubs.total() != total => front.hubs.forget_keeper(id),
                 Err(error) => why = format!("{} at {}: {error}", owner.replica, owner.address),
             }
         }

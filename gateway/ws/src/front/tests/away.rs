@@ -3,7 +3,15 @@
 
 use std::collections::BTreeMap;
 
-use super::{CHANGES, Client, Stage};
+use holdfast_service::Secret;
+
+use super::{CHANGES, Client, Stage, TOKEN};
+use crate::front::{
+    identify::Resume,
+    link::About,
+    merge::{self, Part},
+    query::Query,
+};
 
 #[tokio::test]
 async fn sequences_rise_although_a_new_shards_log_is_younger_than_its_guilds() {
@@ -133,6 +141,34 @@ async fn a_client_that_nobody_knows_gets_nothing_from_before_it_came() {
     }
     assert!(stage.sent.values().zip(had.values()).all(|(now, then)| *now == then + 4));
     living.finish(&stage, &BTreeMap::new()).await;
+}
+
+#[tokio::test]
+async fn who_goes_while_its_shards_are_asked_leaves_them_to_whoever_comes_next() {
+    let mut stage = Stage::start(4).await;
+    let mut client = Client::identified(&stage, [0, 1]).await;
+    stage.send(2);
+    client.until_last(&stage).await;
+    client.cut();
+    stage.nobody().await;
+    let about = About {
+        query: Query::plain(),
+        peer: "127.0.0.1:1".parse().unwrap(),
+        number: 1_000,
+        invalidated: false,
+        spliced: false,
+        leg: None,
+    };
+    let resume =
+        Resume { token: Secret::new(TOKEN), session_id: client.session.clone(), sequence: client.sequence };
+    let part = Part::of([0, 1], 4, |shard| stage.front.holder(shard, false)).unwrap();
+    let opened = merge::resume(&stage.front, &part, &about, &resume).await.unwrap();
+    assert!(opened.is_some());
+    drop(opened);
+    stage.nobody().await;
+    let had = stage.sent.clone();
+    stage.send(2);
+    Client::identified(&stage, [0, 1]).await.finish(&stage, &had).await;
 }
 
 /// What had been sent before the last so many messages of each guild.
