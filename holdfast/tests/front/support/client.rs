@@ -148,6 +148,15 @@ impl Client {
         socket.send(Message::text(payload.to_string())).await.map_err(|_| Ended::Cut)
     }
 
+    /// Sends several payloads at once.
+    pub(crate) async fn send_together(&mut self, payloads: &[Value]) {
+        let socket = self.socket.as_mut().expect("connected");
+        for payload in payloads {
+            socket.feed(Message::text(payload.to_string())).await.expect("there is room");
+        }
+        socket.flush().await.expect("the payloads are sent");
+    }
+
     /// A heartbeat with the last sequence, and its acknowledgement.
     pub(crate) async fn heartbeat(&mut self) {
         self.send(&json!({ "op": 1, "d": self.sequence })).await;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 //! Replicas of one bot: the simulated Discord, the store, a worker, and processes as many as are asked for.
 
-use std::{collections::BTreeMap, process::Command};
+use std::collections::BTreeMap;
 
 use holdfast_simulator::{Limits, Options, Simulator, WorldSpec};
 use serde_json::Value;
@@ -148,12 +148,6 @@ impl Setup<'_> {
 }
 
 impl Holdfast {
-    /// Sends a signal to the process.
-    pub(crate) fn signal(&self, signal: &str) {
-        let pid = self.child.id().to_string();
-        Command::new("kill").args([signal, &pid]).status().expect("kill runs");
-    }
-
     /// Its live shards.
     pub(crate) async fn shards_here(&self) -> Vec<u32> {
         live_shards(self).await
