@@ -75,8 +75,8 @@ impl Outgoing {
         self.encoding == Encoding::Json && self.deflater.is_none() && self.payload_compression.is_none()
     }
 
-    /// Whether the client asked for `compress` in IDENTIFY (an earlier one on this connection may have). Discord documents it for JSON, and where the transport is
-    /// compressed already, asking for both leaves it at the transport's.
+    /// Whether the client asked for `compress` in IDENTIFY (an earlier one on this connection may have). Discord
+    /// documents it for JSON, and where the transport is compressed already, asking for both leaves it at the transport's.
     pub(crate) fn compress_payloads(&mut self, asked: bool) {
         let possible = self.transport == Transport::Plain && self.encoding == Encoding::Json;
         self.payload_compression = (asked && possible).then(|| Deflater::zlib_payload(ZLIB_LEVEL));
