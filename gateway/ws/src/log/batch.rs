@@ -61,11 +61,6 @@ impl Batch {
         self.first + self.run.metas.len() as u64 - 1
     }
 
-    /// Whether no block of the ring is shared with it.
-    pub(super) fn is_alone(&self) -> bool {
-        Arc::strong_count(&self.run) == 1
-    }
-
     /// Bytes in memory.
     pub(super) fn cost(&self) -> usize {
         self.run.bytes.capacity() + self.run.metas.capacity() * size_of::<Meta>()

@@ -109,9 +109,10 @@ impl Handover {
         self.disk.bytes()
     }
 
-    /// Bytes of batches that nobody else holds: a closed block is the ring's as long as it is there.
-    pub(super) fn held_bytes(&self) -> usize {
-        self.in_flight.iter().filter(|batch| batch.is_alone()).map(|batch| batch.cost()).sum()
+    /// Bytes of batches on their way. A block that the ring still has counts here, too: evicting it makes room then, as
+    /// it must, or those behind it, which no batch has yet, would have to go.
+    pub(super) fn in_flight_bytes(&self) -> usize {
+        self.in_flight_bytes
     }
 
     pub(super) fn stored_sequence(&self, stream: StreamId) -> Option<u64> {
@@ -122,14 +123,15 @@ impl Handover {
         if of == stream { sequence } else { None }
     }
 
-    /// Lets go of batches that have arrived.
-    pub(super) fn settle(&mut self) {
+    /// Lets go of batches that have arrived. Returns the bytes of the others.
+    pub(super) fn settle(&mut self) -> usize {
         let stored = self.stored();
         while let Some(batch) = self.in_flight.pop_front_if(|batch| batch.last() <= stored) {
             self.in_flight_bytes -= batch.cost();
             self.stored_sequence = (batch.run.stream, batch.last_sequence);
             self.queue.spares.keep(batch);
         }
+        self.in_flight_bytes
     }
 
     pub(super) fn due(&mut self, now: Instant, last: Position, ring: &Ring) -> Due {
@@ -167,8 +169,7 @@ impl Handover {
                 }
                 done = Flush::Handed;
             }
-            self.settle();
-            let full = self.in_flight_bytes >= self.disk.settings.in_flight_bytes();
+            let full = self.settle() >= self.disk.settings.in_flight_bytes();
             if full && ring.run_from(self.handed + 1).is_some() {
                 return Flush::Full;
             }

@@ -51,7 +51,8 @@ pub struct Log {
 /// How full a log is, for metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fill {
-    /// Bytes allocated in memory: blocks, their entries' descriptions, batches on their way to the disk.
+    /// Bytes in memory: blocks, their entries' descriptions, batches on their way to the disk. A block that is both counts
+    /// twice.
     pub memory_bytes: u64,
     /// Entries in memory.
     pub memory_entries: u64,
@@ -269,7 +270,7 @@ impl Log {
         let Some(handover) = &self.handover else { return false };
         let room = self.settings.memory_bytes.saturating_sub(2 * self.settings.block_max());
         let unstored = self.ring.oldest_block_end().is_some_and(|last| last > handover.stored());
-        unstored && !handover.has_failed() && self.ring.bytes() + handover.held_bytes() > room
+        unstored && !handover.has_failed() && self.ring.bytes() + handover.in_flight_bytes() > room
     }
 
     /// Gives back the memory of entries that came in before this time (milliseconds of Unix time) and can be
@@ -289,8 +290,8 @@ impl Log {
     /// Bytes in memory; see [`Fill::memory_bytes`].
     #[must_use]
     pub fn memory_bytes(&self) -> u64 {
-        let held = self.handover.as_ref().map_or(0, Handover::held_bytes);
-        (self.ring.bytes() + held) as u64
+        let in_flight = self.handover.as_ref().map_or(0, Handover::in_flight_bytes);
+        (self.ring.bytes() + in_flight) as u64
     }
 
     /// Bytes of all segments on disk.
@@ -337,11 +338,8 @@ impl Log {
         let size = self.ring.next_block(len);
         let mut spare = None;
         loop {
-            let held = self.handover.as_mut().map_or(0, |handover| {
-                handover.settle();
-                handover.held_bytes()
-            });
-            if self.ring.bytes() + held + size <= self.settings.memory_bytes {
+            let in_flight = self.handover.as_mut().map_or(0, Handover::settle);
+            if self.ring.bytes() + in_flight + size <= self.settings.memory_bytes {
                 break;
             }
             let Some(oldest_last) = self.ring.oldest_block_end() else { break };
