@@ -51,10 +51,13 @@ async fn a_client_that_the_log_no_longer_reaches_is_told_so() {
     slow.cut();
     let opened = slow.identify(&holdfast.url).await;
     assert_eq!(opened.guilds.len(), 4);
+    // What is new would push out more of what it is being caught up with.
+    slow.until_last(&sent).await;
     discord.traffic(Traffic::burst(20));
     let after = discord.finish_traffic().await.sent;
     slow.until_last(&after).await;
     // Catch-up begins where the log does, and says what is missing before it.
+    assert_eq!(holdfast.metric("holdfast_ws_log_dropped_unstored").await, 0.0);
     assert_eq!(slow.seen.get("HOLDFAST_GAP"), Some(&1));
     slow.ledger.assert_tail(&after, &sent, "after the gap");
     assert!(after.values().sum::<u64>() > sent.values().sum());
