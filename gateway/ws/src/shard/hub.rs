@@ -42,6 +42,10 @@ pub enum Phase {
     Stopped,
 }
 
+/// A replay may hold the RESUMED of an earlier one, with events behind it: only when nobody has said so for this long,
+/// everything is there. A replay of ten thousand events takes a fraction of it.
+const REPLAYED_AFTER_MS: u64 = 2_000;
+
 /// Commands that wait between clients' tasks and the shard's: a wake's worth. The outbox behind it bounds
 /// what waits for the budget.
 pub(super) const COMMANDS: usize = 256;
@@ -59,6 +63,8 @@ pub(crate) struct Hub {
     /// Who follows the log.
     pub(crate) readers: Readers,
     pub(super) phase: watch::Sender<Phase>,
+    /// When Discord last said that it has replayed everything, milliseconds of Unix time.
+    live_since_ms: AtomicU64,
     /// Woken when a shard of the process has changed its phase.
     pub(super) phases: Arc<Notify>,
     pub(super) gauges: Gauges,
@@ -125,6 +131,7 @@ impl Hub {
             leaving,
             readers: Readers::default(),
             phase: watch::Sender::new(Phase::Connecting),
+            live_since_ms: AtomicU64::new(0),
             phases,
             gauges: Gauges::default(),
             core: Mutex::new(core),
@@ -162,11 +169,18 @@ impl Hub {
 
     /// Whether Discord may still bring events that a client has and we don't.
     pub(crate) fn is_replaying(&self) -> bool {
-        !matches!(*self.phase.borrow(), Phase::Live | Phase::Stopped)
+        match *self.phase.borrow() {
+            Phase::Live => unix_ms() < self.live_since_ms.load(Ordering::Relaxed) + REPLAYED_AFTER_MS,
+            Phase::Stopped => false,
+            _ => true,
+        }
     }
 
     /// The shard does something else now: clients that wait for it are woken, too.
     pub(super) fn set_phase(&self, phase: Phase) {
+        if phase == Phase::Live {
+            self.live_since_ms.store(unix_ms(), Ordering::Relaxed);
+        }
         if self.phase.send_if_modified(|current| std::mem::replace(current, phase) != phase) {
             self.phases.notify_one();
             self.readers.wake();
