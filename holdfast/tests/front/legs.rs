@@ -7,7 +7,10 @@ use holdfast_simulator::{Simulator, Traffic};
 use serde_json::{Value, json};
 use tokio::{select, sync::watch, task::JoinHandle};
 
-use crate::support::{ALL, Client, Ended, Fleet, back, discord, discord_with, until, within};
+use crate::{
+    reshard::{own, total},
+    support::{ALL, Client, Ended, Fleet, back, discord, discord_with, until, within},
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_client_gets_everything_of_shards_at_three_replicas() {
@@ -354,17 +357,4 @@ async fn reshard(fleet: &Fleet, shards: u32) {
         })
         .await;
     }
-}
-
-/// The messages of a client's guilds.
-fn own(sent: &BTreeMap<String, u64>, [shard, count]: [u32; 2]) -> BTreeMap<String, u64> {
-    let is_own = |guild: &String| {
-        let guild: u64 = guild.parse().unwrap();
-        (guild >> 22) % u64::from(count) == u64::from(shard)
-    };
-    sent.iter().filter(|(guild, _)| is_own(guild)).map(|(guild, last)| (guild.clone(), *last)).collect()
-}
-
-fn total(discord: &Simulator) -> u64 {
-    discord.sent().sent.values().sum()
 }

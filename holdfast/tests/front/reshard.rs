@@ -340,7 +340,7 @@ fn assert_in_order(what: &str, got: &[u64], expected: std::ops::RangeInclusive<u
 }
 
 /// The messages of a client's guilds.
-fn own(sent: &BTreeMap<String, u64>, [shard, count]: [u32; 2]) -> BTreeMap<String, u64> {
+pub(super) fn own(sent: &BTreeMap<String, u64>, [shard, count]: [u32; 2]) -> BTreeMap<String, u64> {
     let is_own = |guild: &String| {
         let guild: u64 = guild.parse().unwrap();
         (guild >> 22) % u64::from(count) == u64::from(shard)
@@ -348,6 +348,7 @@ fn own(sent: &BTreeMap<String, u64>, [shard, count]: [u32; 2]) -> BTreeMap<Strin
     sent.iter().filter(|(guild, _)| is_own(guild)).map(|(guild, last)| (guild.clone(), *last)).collect()
 }
 
-fn total(discord: &Simulator) -> u64 {
+/// How many messages were sent in all.
+pub(super) fn total(discord: &Simulator) -> u64 {
     discord.sent().sent.values().sum()
 }
