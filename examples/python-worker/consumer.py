@@ -68,4 +68,8 @@ async def receive(delivery, handle, inbox):
             except Exception as error:
                 raise HandlerFailed(delivery.message_id) from error
             inbox.finish(delivery.message_id)
-    await delivery.ack()
+    try:
+        await delivery.ack()
+    except Exception as error:
+        # The library raises whatever it has, a bare Exception too, when the connection ends meanwhile.
+        raise ConnectionError(f"not acknowledged: {error!r}") from error
