@@ -3,7 +3,10 @@
 
 use prost::Name;
 
-use crate::v1::{Command, CommandReply, Event, Gap, GetGuild, Guild};
+use crate::v1::{
+    Command, CommandReply, Event, Gap, GetGuild, Guild, Interaction, InteractionReceipt, InteractionReply,
+    WebhookEvent,
+};
 
 /// Revision of the contract that this crate holds: what we write into `schema`.
 pub const SCHEMA: u32 = 1;
@@ -31,4 +34,15 @@ macro_rules! bodies {
     };
 }
 
-bodies!(Event, Gap, Command, CommandReply, GetGuild, Guild);
+bodies!(
+    Event,
+    Gap,
+    Command,
+    CommandReply,
+    GetGuild,
+    Guild,
+    Interaction,
+    InteractionReply,
+    InteractionReceipt,
+    WebhookEvent
+);

@@ -4,7 +4,10 @@
 
 use std::fmt;
 
-use crate::v1::{ChannelInfo, Event, Guild, MembersChunk, Raw, SoundboardSounds, VoiceConnection, guild};
+use crate::v1::{
+    ChannelInfo, DeliverInteraction, Event, Guild, Interaction, InteractionReply, MembersChunk, Raw,
+    SoundboardSounds, VoiceConnection, WebhookEvent, guild,
+};
 
 /// Stands for bytes that aren't shown.
 struct Length(usize);
@@ -41,6 +44,13 @@ debug!(VoiceConnection { guild_id, channel_id, user_id, endpoint; session_id, to
 debug!(MembersChunk { guild_id, chunk_index, chunk_count; data });
 debug!(SoundboardSounds { guild_id; data });
 debug!(ChannelInfo { guild_id; data });
+debug!(DeliverInteraction { guild_id; data });
+debug!(Interaction {
+    schema, application, id, kind, name, guild_id, received_at_us, answer_by_ms, late_until_ms, trace, signature,
+    timestamp; ticket, body
+});
+debug!(InteractionReply { schema, content_type; ticket, body });
+debug!(WebhookEvent { schema, application, name, received_at_us, hash, trace; body });
 
 impl fmt::Debug for guild::Found {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -5,10 +5,12 @@
 
 pub mod compress;
 pub mod etf;
+pub mod interaction;
 pub mod limits;
 pub mod presence;
 pub mod rest;
 pub mod session;
+pub mod signature;
 
 mod close;
 mod event;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: AGPL-3.0-only
-//! Discord, simulated: gateway v10 and the REST routes that a gateway client needs, as strict as the real one.
+//! Discord, simulated: gateway v10, the REST routes that a gateway client needs, and what it posts to an application, as
+//! strict as the real one.
 //!
 //! In: clients, and wishes of a test (a world, traffic, faults). Out: what Discord would send, and a record of
 //! everything that clients did. It shares no encoder with the services that it tests.
@@ -17,10 +18,12 @@ mod guild;
 mod hub;
 mod identify;
 mod intents;
+mod interactions;
 mod limits;
 mod message;
 mod mixed;
 mod model;
+mod posting;
 mod records;
 mod requests;
 mod resources;
@@ -40,7 +43,9 @@ mod world;
 
 pub use control::{Control, TimedOut};
 pub use faults::{Cut, Fault, FaultKind};
+pub use interactions::{Followed, Press, Pressed};
 pub use limits::{Keys, Limits, Trim};
+pub use posting::{Posted, Signing};
 pub use records::{Record, Request, Violation};
 pub use rest_faults::RestFault;
 pub use rest_limits::{Bucket, Refill, RestLimits, SubLimit, operations};

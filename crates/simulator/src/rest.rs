@@ -171,7 +171,7 @@ async fn application(State(hub): State<Arc<Hub>>, headers: HeaderMap) -> Result<
     authorised(&hub, &headers)?;
     let id = BOT_USER.to_string();
     Ok(Json(json!({"id": id, "name": "simulated", "icon": null, "description": "", "bot_public": true,
-        "bot_require_code_grant": false, "verify_key": "0".repeat(64), "flags": 565_248, "team": null,
+        "bot_require_code_grant": false, "verify_key": hub.poster.public_key(), "flags": 565_248, "team": null,
         "summary": "", "type": null, "hook": true, "guild_id": null, "rpc_origins": [], "bot": own_user(),
         "owner": {"id": "1000000000000000002", "username": "owner", "discriminator": "0", "avatar": null,
             "global_name": null, "flags": 0, "public_flags": 0},

@@ -12,6 +12,8 @@ use serde_json::{Value, json};
 
 use crate::control::Control;
 use crate::faults::Fault;
+use crate::interactions::{Followed, Press};
+use crate::posting::Signing;
 use crate::rest_faults::RestFault;
 use crate::rest_limits::RestLimits;
 use crate::traffic::{Emit, Sent, Traffic};
@@ -37,6 +39,10 @@ pub(crate) fn routes(control: Control) -> Router {
             post(rest_limits).get(|State(c): State<Control>| async move { Json(c.rest_limits()) }),
         )
         .route("/control/rest_fault", post(rest_fault))
+        .route("/control/press", post(press))
+        .route("/control/post_event", post(post_event))
+        .route("/control/followed/{token}", get(followed))
+        .route("/control/public_key", get(|State(c): State<Control>| async move { c.public_key() }))
         .route("/control/violations", get(|State(c): State<Control>| async move { Json(c.violations()) }))
         .with_state(control)
 }
@@ -62,6 +68,36 @@ async fn world(State(control): State<Control>, Json(body): Json<Value>) -> Resul
 async fn rest_fault(State(control): State<Control>, Json(body): Json<Value>) -> Result<Json<Value>, Bad> {
     control.rest_fault(read::<RestFault>(body)?);
     Ok(Json(json!({"ok": true})))
+}
+
+/// A press, and where Discord posts it.
+#[derive(Deserialize)]
+struct PressAt {
+    url: String,
+    #[serde(flatten)]
+    press: Press,
+}
+
+async fn press(State(control): State<Control>, Json(body): Json<Value>) -> Result<Json<Value>, Bad> {
+    let PressAt { url, press } = read(body)?;
+    serde_json::to_value(control.press(&url, &press).await).map(Json).map_err(|error| Bad(error.to_string()))
+}
+
+#[derive(Deserialize)]
+struct EventAt {
+    url: String,
+    name: String,
+    data: Value,
+}
+
+async fn post_event(State(control): State<Control>, Json(body): Json<Value>) -> Result<Json<Value>, Bad> {
+    let EventAt { url, name, data } = read(body)?;
+    let posted = control.post_event(&url, &name, &data, &Signing::Right).await;
+    Ok(Json(json!({"status": posted.status})))
+}
+
+async fn followed(State(control): State<Control>, Path(token): Path<String>) -> Json<Followed> {
+    Json(control.followed(&token))
 }
 
 #[derive(Deserialize)]

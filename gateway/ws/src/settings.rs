@@ -123,6 +123,8 @@ pub struct Config {
     pub amqp: AmqpSettings,
     /// The broker; without it there is no AMQP front.
     pub broker: Option<BrokerSettings>,
+    /// Whether services of the same process have something to say to this one, where there is no broker.
+    pub embedded: bool,
     /// The store that replicas share; without it this process has all shards of `shards`.
     pub cluster: Option<holdfast_cluster::Settings>,
 }
@@ -274,6 +276,7 @@ impl Config {
                 reshard: ws.section("reshard", |reshard| Reshard::read(reshard, &shards)),
                 amqp: AmqpSettings::read(ws),
                 broker,
+                embedded: false,
                 cluster,
             }
         })

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use holdfast_broker::{Broker, Refusal};
+use holdfast_broker::{Broker, BrokerSettings, Refusal};
 use holdfast_cluster::{Permits, ShardId, Store};
 use holdfast_rest::{GatewayBot, RestError};
 use holdfast_service::{Backoff, Page, Service, Tasks, TlsError};
@@ -222,8 +222,13 @@ async fn join(
 
 /// The broker, if there is to be one, and how long a message to it may be.
 async fn broker(config: &Config, service: &Service) -> Result<Option<(Broker, usize)>, Refusal> {
-    let Some(settings) = &config.broker else { return Ok(None) };
-    Ok(Some((Broker::connect(settings, service).await?, settings.max_message_bytes)))
+    let max_bytes = match &config.broker {
+        Some(settings) => settings.max_message_bytes,
+        // Services of this process speak to this one in memory.
+        None if config.embedded => BrokerSettings::at("").max_message_bytes,
+        None => return Ok(None),
+    };
+    Ok(Some((Broker::of_process(config.broker.as_ref(), service).await?, max_bytes)))
 }
 
 /// The shards begin: all of `range`, or those that this replica gets.

@@ -207,6 +207,36 @@ async fn when_a_replica_is_killed_its_clients_are_sent_away_and_lose_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_client_is_sent_away_while_a_replica_with_a_shard_of_it_stands_still() {
+    let discord = discord(6, 18).await;
+    let fleet = apart(&discord, 6).await;
+    let (mut home, mut other) = (0, 0);
+    for replica in 0..3 {
+        let at = if fleet.shards(replica).await.contains(&0) { &mut home } else { &mut other };
+        *at = replica;
+    }
+    fleet.replicas[other].signal("-STOP");
+    let url = &fleet.replicas[home].url;
+    let mut client = Client::new([0, 1]);
+    client.connect(url).await;
+    client.send_identify().await;
+    assert_eq!(client.until_end().await, Ended::Closed(4000));
+    fleet.replicas[other].signal("-CONT");
+    within("READY", async {
+        loop {
+            client.connect(url).await;
+            client.send_identify().await;
+            match client.next().await {
+                Ok(ready) if ready["t"] == "READY" => return,
+                ended => assert!(matches!(ended, Err(Ended::Closed(4000))), "{ended:?}"),
+            }
+            client.cut();
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn clients_of_any_count_do_not_notice_that_three_replicas_are_resharded() {
     let discord = discord_with(4, 24, |limits| limits.max_concurrency = 16).await;
     let fleet = Fleet::with_bound(&discord, 4, 3, 3, "[ws.reshard]\noverlap = \"1s\"").await;

@@ -43,6 +43,8 @@ pub(crate) struct Amqp {
     /// The topology stands: messages may be published.
     declared: watch::Sender<bool>,
     commands: Commands,
+    /// Whether events are published. Nobody would get them of a broker in memory.
+    publishes: bool,
 }
 
 impl Amqp {
@@ -60,7 +62,11 @@ impl Amqp {
         let commands = Commands::start(broker.clone(), &taking, hubs, service, tasks, refused.clone());
         let metrics = service.metrics.register(Metrics::new);
         let declared = watch::Sender::new(false);
-        let amqp = Arc::new(Self { broker, settings, max_bytes, metrics, declared, commands });
+        let publishes = !broker.is_in_process();
+        let amqp = Arc::new(Self { broker, settings, max_bytes, metrics, declared, commands, publishes });
+        if !publishes {
+            return amqp;
+        }
         let counting = lag::count_outage(Arc::clone(&amqp), amqp.broker.state());
         let stop = tasks.token().clone();
         tasks.spawn("counting the broker's outages", async move {
@@ -84,8 +90,16 @@ impl Amqp {
         amqp
     }
 
+    /// Whether events are published, rather than commands taken only.
+    pub(crate) fn publishes(&self) -> bool {
+        self.publishes
+    }
+
     /// Publishes a shard's events and takes its commands from now on, until `tasks` are asked to end.
     pub(crate) fn follow(self: &Arc<Self>, hub: &Arc<Hub>, records: &Records, shards: usize, tasks: &Tasks) {
+        if !self.publishes {
+            return self.commands.own(hub, tasks.token().clone());
+        }
         let publishing = {
             // The publisher's task is begun there, too: from the log to the library an event changes threads once.
             let _on_the_shards_thread = hub.runtime.enter();

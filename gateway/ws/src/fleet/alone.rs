@@ -193,7 +193,7 @@ impl Alone {
     }
 
     async fn open(&self, hub: &Arc<Hub>, seen: Vec<Seen>) {
-        while !open(hub, seen.clone(), self.starter.amqp.is_some()).await {
+        while !open(hub, seen.clone(), self.starter.publishes()).await {
             if self.stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_none() {
                 return;
             }

@@ -64,8 +64,13 @@ pub(crate) struct Running {
 }
 
 impl Starter {
-    /// Recovers a shard and starts its tasks; one of a count that is yet to come `gathers`, above a position, and is seen by nobody. Blocks while it reads
-    /// what is stored.
+    /// Whether the shards' events are published by AMQP.
+    pub(crate) fn publishes(&self) -> bool {
+        self.amqp.as_ref().is_some_and(|amqp| amqp.publishes())
+    }
+
+    /// Recovers a shard and starts its tasks; one of a count that is yet to come `gathers`, above a position, and is seen
+    /// by nobody. Blocks while it reads what is stored.
     ///
     /// # Errors
     /// The log's files can't be opened.

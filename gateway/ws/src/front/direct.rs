@@ -59,6 +59,7 @@ pub(super) fn open(
         requests: BTreeMap::new(),
         resumes: 0,
         disk: None,
+        offers: Vec::new(),
         stopped: None,
     };
     let opened = match opening {

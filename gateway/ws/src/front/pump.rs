@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     log::{DiskRead, Position, Read, Run},
-    shard::{Core, Hub, Identified},
+    shard::{Core, Hub, Identified, Offer},
 };
 
 /// Payloads that are encoded before they are written, and bytes that are written before others on the same
@@ -80,6 +80,8 @@ pub(crate) struct Pump {
     /// Resumes that the shard had seen when we last looked whether the session is still ours.
     pub(crate) resumes: u64,
     pub(crate) disk: Option<FromDisk>,
+    /// What no other client gets, in the buffer and not yet written.
+    pub(crate) offers: Vec<Offer>,
     /// Why it stopped, when the shard's task ran it: for the client's.
     pub(crate) stopped: Option<Stopped>,
 }
@@ -108,6 +110,7 @@ impl Pump {
                 Poll::Ready(Err(_)) => return Poll::Ready(Stopped::Gone),
             }
             self.written = self.cursor;
+            self.offers.drain(..).for_each(Offer::written);
             // A guild costs as much as a hundred messages: one a turn, or a shard waits for all its clients' guilds.
             if turn > TURN_BYTES || (turn > 0 && matches!(self.source, Source::Snapshot(_))) {
                 cx.waker().wake_by_ref();

@@ -13,11 +13,11 @@ use std::{
 use super::{
     outlet::Outlet,
     pump::{Pump, Stopped},
-    source::Source,
+    source::{Source, dispatch},
 };
 use crate::{
     log::Position,
-    shard::{Answered, Reader},
+    shard::{Answered, MAX_OFFERS, Offer, Reader},
 };
 
 /// See the module's documentation.
@@ -123,5 +123,18 @@ impl Reader for Seat {
         *self.asked() = Some((pump.last_given, answered.clone()));
         drop(pump);
         self.task.lock().unwrap_or_else(PoisonError::into_inner).wake_by_ref();
+    }
+
+    fn offer(&self, offer: Offer) -> Option<Offer> {
+        let mut pump = self.pump();
+        if !matches!(pump.source, Source::Live) || pump.stopped.is_some() || pump.offers.len() >= MAX_OFFERS {
+            return Some(offer);
+        }
+        let sequence = pump.sequence();
+        dispatch(&mut pump.writing.out, offer.name, sequence, &offer.data);
+        pump.offers.push(offer);
+        drop(pump);
+        self.task.lock().unwrap_or_else(PoisonError::into_inner).wake_by_ref();
+        None
     }
 }

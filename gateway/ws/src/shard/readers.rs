@@ -6,10 +6,15 @@
 
 use std::{
     convert::Infallible,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use tokio::sync::{Notify, mpsc};
+
+use super::offer::Offer;
 
 /// Up to so many readers may write to their sockets from the shard's own task: that saves waking theirs.
 /// Beyond it the shard would be held up by its readers' writes.
@@ -26,6 +31,11 @@ pub(crate) trait Reader: Send + Sync {
 
     /// The shard is about to leave: whoever reads for somebody else has that one confirm what it has.
     fn ask(&self, _: &Answered) {}
+
+    /// Takes what exactly one reader is to write to its client, or gives it back.
+    fn offer(&self, offer: Offer) -> Option<Offer> {
+        Some(offer)
+    }
 }
 
 /// The readers of one shard.
@@ -33,6 +43,8 @@ pub(crate) trait Reader: Send + Sync {
 pub(crate) struct Readers {
     list: Mutex<Vec<Arc<dyn Reader>>>,
     left: Notify,
+    /// Who is offered something first: each in turn.
+    turn: AtomicUsize,
 }
 
 impl Readers {
@@ -67,6 +79,20 @@ impl Readers {
         async move {
             let _: Option<Infallible> = answers.recv().await;
         }
+    }
+
+    /// Gives this to exactly one reader that has a client for it. Err: there is none. To be called without the core's
+    /// lock.
+    pub(crate) fn offer(&self, mut offer: Offer) -> Result<(), Offer> {
+        let list = self.list();
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % list.len().max(1);
+        for reader in list[turn..].iter().chain(&list[..turn]) {
+            match reader.offer(offer) {
+                None => return Ok(()),
+                Some(back) => offer = back,
+            }
+        }
+        Err(offer)
     }
 
     /// Something was appended. To be called without the core's lock.

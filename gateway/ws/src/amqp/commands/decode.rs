@@ -6,12 +6,18 @@ use std::time::{Duration, Instant};
 use holdfast_broker::Message;
 use holdfast_contract::{
     Body,
-    v1::{Command, Error, ErrorCode, command::Target},
+    v1::{
+        Command, Error, ErrorCode,
+        command::{Payload, Target},
+    },
 };
 use holdfast_discord::shard_of;
 
 /// The largest command: sixteen times what Discord takes, for encodings that are wordier than JSON.
 const MAX_BYTES: usize = 64 * 1024;
+
+/// The largest that isn't for Discord: an interaction, with all that it resolves.
+const MAX_DELIVERY: usize = 1024 * 1024 + MAX_BYTES;
 
 /// How long a command without a deadline may take.
 const DEFAULT_WAIT: Duration = Duration::from_secs(30);
@@ -19,13 +25,31 @@ const DEFAULT_WAIT: Duration = Duration::from_secs(30);
 /// However far its deadline is, a command is waited for no longer: it holds a place.
 const MAX_WAIT: Duration = Duration::from_secs(600);
 
+/// Decodes a command.
+pub(super) fn command(message: &Message) -> Result<Command, Error> {
+    let command: Command = bounded(message, MAX_DELIVERY)?;
+    match command.payload {
+        Some(Payload::DeliverInteraction(_)) => Ok(command),
+        _ => fits(message, MAX_BYTES).map(|()| command),
+    }
+}
+
 /// Decodes a body of this type.
 pub(in crate::amqp) fn body<T: Body + Default>(message: &Message) -> Result<T, Error> {
+    bounded(message, MAX_BYTES)
+}
+
+fn fits(message: &Message, most: usize) -> Result<(), Error> {
     let size = message.body.len();
-    if size > MAX_BYTES {
-        let text = format!("{size} bytes: a command or request has at most {MAX_BYTES}");
+    if size > most {
+        let text = format!("{size} bytes: a command or request has at most {most}");
         return Err(Error::new(ErrorCode::TooLarge, text));
     }
+    Ok(())
+}
+
+fn bounded<T: Body + Default>(message: &Message, most: usize) -> Result<T, Error> {
+    fits(message, most)?;
     match message.properties.kind.as_deref() {
         Some(kind) if kind == T::TYPE => {}
         Some(_) => {
@@ -67,6 +91,9 @@ pub(super) enum Destination {
 
 /// See [`Destination`]; of `total` shards.
 pub(super) fn destination(command: &Command, total: u32) -> Result<Destination, Error> {
+    if let Some(Payload::DeliverInteraction(delivery)) = &command.payload {
+        return Ok(Destination::Shard(shard_of(delivery.guild_id, total)));
+    }
     match &command.target {
         Some(Target::GuildId(guild)) if *guild != 0 => Ok(Destination::Shard(shard_of(*guild, total))),
         Some(Target::Shard(address)) if address.shard_count != total => {

@@ -36,7 +36,7 @@ pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
 }
 
 async fn forward(shared: &Shared, request: Request) {
-    let command = decode::body::<Command>(request.message());
+    let command = decode::command(request.message());
     let kind = command.as_ref().map_or("unknown", kind);
     let (error, poison) = match command {
         Err(error) => (error, true),

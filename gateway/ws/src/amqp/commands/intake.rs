@@ -17,9 +17,17 @@ use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use holdfast_broker::{ConsumerOptions, DeclareError, Message, Request, Responder, Topology};
 use holdfast_contract::{
     Body,
-    v1::{self, Error, ErrorCode, GetGuild, MembersChunk, RequestGuildMembers, command_reply::Reply},
+    v1::{
+        self, DeliverInteraction, Done, Error, ErrorCode, GetGuild, MembersChunk, Outcome,
+        RequestGuildMembers, command::Payload, command_reply::Reply,
+    },
 };
-use tokio::{select, time::timeout};
+use holdfast_discord::{EventKind, shard_of};
+use serde_json::value::RawValue;
+use tokio::{
+    select,
+    time::{timeout, timeout_at},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -34,7 +42,7 @@ use super::{
 };
 use crate::{
     amqp::state,
-    shard::{Ask, Command, Hub, Priority, Wanted, members_from_state, unix_ms},
+    shard::{Ask, Command, Hub, Offer, Priority, Wanted, Written, members_from_state, unix_ms},
 };
 
 /// Commands of high priority may go beyond the bound by this part of it.
@@ -88,6 +96,8 @@ enum Begun {
     Known(Vec<Reply>, Instant, Part),
     /// The shard has it.
     Given(Box<Job>, Part),
+    /// A client is to have it.
+    Offered(Written, Instant, Part),
 }
 
 type Jobs = FuturesUnordered<BoxFuture<'static, ()>>;
@@ -145,7 +155,7 @@ impl Intake {
             return Box::pin(async move { state::answer(&shared, &hub, request).await });
         }
         let now = Instant::now();
-        let command = decode::body::<v1::Command>(request.message());
+        let command = decode::command(request.message());
         let kind = command.as_ref().map_or("unknown", kind);
         let begun = match command {
             Ok(command) => self.begin(&command, request.message(), now),
@@ -156,11 +166,40 @@ impl Intake {
     }
 
     fn begin(&self, command: &v1::Command, message: &Message, now: Instant) -> Begun {
-        let begun = self.check(command, now).and_then(|(plan, deadline)| self.give(plan, deadline, message));
+        let begun = match &command.payload {
+            Some(Payload::DeliverInteraction(delivery)) => self.deliver(command, delivery, now),
+            _ => self.check(command, now).and_then(|(plan, deadline)| self.give(plan, deadline, message)),
+        };
         begun.unwrap_or_else(|error| {
             let poison = error.code() == ErrorCode::Unsupported;
             Begun::Refused { error, poison }
         })
+    }
+
+    /// Gives what isn't for Discord to one client.
+    fn deliver(
+        &self,
+        command: &v1::Command,
+        delivery: &DeliverInteraction,
+        now: Instant,
+    ) -> Result<Begun, Error> {
+        if self.stop.is_cancelled() {
+            return Err(leaving());
+        }
+        let deadline = decode::deadline(command, now, unix_ms())?;
+        let (shard, total) = (shard_of(delivery.guild_id, self.hub.total), self.hub.total);
+        if shard != self.hub.shard {
+            let text = format!("the interaction is for shard {shard} of {total}, this is {}", self.hub.shard);
+            return Err(Error::new(ErrorCode::WrongShard, text));
+        }
+        if serde_json::from_slice::<&RawValue>(&delivery.data).is_err() {
+            return Err(Error::new(ErrorCode::InvalidArgument, "data is no JSON"));
+        }
+        let part = self.hold(Priority::High, 0)?;
+        let name = EventKind::InteractionCreate.name();
+        let (offer, written) = Offer::new(name, delivery.guild_id, delivery.data.clone());
+        let taken = self.hub.readers.offer(offer);
+        taken.map_err(|_| no_client()).map(|()| Begun::Offered(written, deadline, part))
     }
 
     /// Everything that is to be known before something is sent.
@@ -284,8 +323,25 @@ impl Intake {
             Begun::Refused { error, poison } => (Ending::Rejected(error), poison),
             Begun::Known(results, deadline, _part) => (answer(replies, results, deadline).await, false),
             Begun::Given(job, _part) => (job.run(replies, &self.stop).await, false),
+            Begun::Offered(written, deadline, _part) => {
+                let ending = match timeout_at(deadline.into(), written).await {
+                    Ok(Ok(())) => {
+                        Ending::Done(Done { outcome: Outcome::Complete.into(), results: 0, expected: 0 })
+                    }
+                    Ok(Err(_)) => Ending::Rejected(no_client()),
+                    Err(_) => {
+                        Ending::Done(Done { outcome: Outcome::TimedOut.into(), results: 0, expected: 0 })
+                    }
+                };
+                (ending, false)
+            }
         }
     }
+}
+
+/// Nobody has had it.
+fn no_client() -> Error {
+    Error::new(ErrorCode::NoClient, "no client of the shard is connected, and has its guilds")
 }
 
 fn replies_of(guild_id: u64, chunks: Vec<Vec<u8>>) -> Vec<Reply> {

@@ -108,6 +108,7 @@ pub(super) fn kind(command: &Command) -> &'static str {
         Some(command::Payload::RequestSoundboardSounds(_)) => "request_soundboard_sounds",
         Some(command::Payload::RequestChannelInfo(_)) => "request_channel_info",
         Some(command::Payload::Raw(_)) => "raw",
+        Some(command::Payload::DeliverInteraction(_)) => "deliver_interaction",
         None => "unknown",
     }
 }
@@ -150,6 +151,9 @@ pub(super) fn plan(command: &Command, about: &About) -> Result<Plan, Error> {
             let data: Box<RawValue> = serde_json::from_slice(&raw.data)
                 .map_err(|error| invalid(format!("raw.data is no JSON value: {error}")))?;
             normal(raw.opcode.into(), Value::Null, What::Raw(RawData(data)))
+        }
+        command::Payload::DeliverInteraction(_) => {
+            return Err(Error::new(ErrorCode::Unsupported, "an interaction is nothing to send to Discord"));
         }
     };
     let priority = match command.priority {

@@ -66,7 +66,7 @@ impl Replica {
             running.hub.core().seal();
         }
         if !self.gathers(shard) && running.hub.core().is_warming() {
-            let (running, publishes) = (Arc::clone(running), self.starter.amqp.is_some());
+            let (running, publishes) = (Arc::clone(running), self.starter.publishes());
             self.jobs.spawn(async move {
                 open(&running.hub, Vec::new(), publishes).await;
                 Done::Over
@@ -234,7 +234,7 @@ impl Replica {
     /// Opens new shards that are here, as soon as all old ones are cut.
     async fn open_new(&mut self, known: Reshard) {
         let new = self.of_count(known.to);
-        let publishes = self.starter.amqp.is_some();
+        let publishes = self.starter.publishes();
         if known.cut == known.from {
             self.find_keepers(known.from).await;
         }
@@ -311,7 +311,7 @@ impl Replica {
         if !next.cutting {
             self.starter.hubs.switch();
         }
-        let publishes = self.starter.amqp.is_some();
+        let publishes = self.starter.publishes();
         for (_, running) in self.of_count(next.to) {
             // Opened by an owner before us, who has told.
             open(&running.hub, Vec::new(), publishes).await;

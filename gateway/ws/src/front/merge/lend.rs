@@ -37,7 +37,7 @@ use crate::{
         source::{GAP, Wants, dispatch, gap_marker},
     },
     log::{Gap, OwnedRun, Position},
-    shard::Hub,
+    shard::{Hub, Offer},
 };
 
 /// See the module's documentation.
@@ -54,6 +54,8 @@ pub(crate) struct Lender {
     leg: Option<Leg>,
     bell: Arc<Bell>,
     pulls: Option<Pulls>,
+    /// What no other client gets, in the buffer and not yet written.
+    offers: Vec<Offer>,
     batch: Batch,
     /// An event on its way.
     scratch: Vec<u8>,
@@ -80,7 +82,7 @@ pub(in crate::front) fn lend(front: &Arc<Front>, loan: Loan, link: Box<Link>) ->
     let Link { reading, writing, about } = *link;
     front.metrics.legs_lent.inc();
     let bell = Bell::new(1);
-    let pulls = Pulls::new(&bell, std::iter::once((0, &hub)));
+    let pulls = Pulls::new(&bell, ask.who.share(hub.total), std::iter::once((0, &hub)));
     let lender = Lender {
         front: Arc::clone(front),
         writing,
@@ -91,6 +93,7 @@ pub(in crate::front) fn lend(front: &Arc<Front>, loan: Loan, link: Box<Link>) ->
         leg: None,
         bell,
         pulls: Some(pulls),
+        offers: Vec::new(),
         batch: Batch::default(),
         scratch: Vec::new(),
         until: 0,
@@ -137,6 +140,9 @@ impl Lender {
         let Stage::Guilds(guilds) = &mut self.stage else { return };
         let Some(guild) = guilds.pop() else {
             self.stage = Stage::Events;
+            if !self.ask.what.is_former() {
+                self.bell.take_offers();
+            }
             return;
         };
         let mut data = Vec::new();
@@ -264,7 +270,11 @@ impl Source for Box<Lender> {
                 self.guild();
                 Ok(Refill::Filled(0))
             }
-            Stage::Events => self.events(),
+            Stage::Events => {
+                // Who merges has numbers of its own.
+                self.bell.give_offers(|| 0, &mut self.writing.out, &mut self.offers);
+                if self.writing.out.is_empty() { self.events() } else { Ok(Refill::Filled(0)) }
+            }
             Stage::Nothing => Ok(Refill::Idle),
         }
     }
@@ -336,7 +346,9 @@ impl Outlet for Box<Lender> {
         false
     }
 
-    fn flushed(&mut self) {}
+    fn flushed(&mut self) {
+        self.offers.drain(..).for_each(Offer::written);
+    }
 
     fn note(&mut self) {
         let Some(leg) = &mut self.leg else { return };

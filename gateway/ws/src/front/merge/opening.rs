@@ -152,7 +152,7 @@ pub(in crate::front) fn open(
         }
     };
     // Before anything is looked at, so that no wake is missed.
-    let pulls = Pulls::new(&opened.bell, part.here());
+    let pulls = Pulls::new(&opened.bell, part.share, part.here());
     let Link { reading, mut writing, about } = *link;
     if let Some(session) = &opened.session {
         session.state().attach(&part, about.number, &opened.bell);
@@ -179,6 +179,7 @@ pub(in crate::front) fn open(
         gap: None,
         had_former: None,
         pulls: Some(pulls),
+        offers: Vec::new(),
         leaving: opened.leaving,
         part,
     };

@@ -40,6 +40,7 @@ use crate::{
         source::{GAP, Wants, dispatch, gap_marker},
     },
     log::{Gap, OwnedRun, Position},
+    shard::Offer,
 };
 
 /// Where a client is in what it gets. Catch-up isn't a stage: each leg gives only that up to its snapshot.
@@ -81,6 +82,8 @@ pub(crate) struct Merge {
     pub(super) had_former: Option<u64>,
     /// At each shard that is here; dropped when its place is noted there.
     pub(super) pulls: Option<Pulls>,
+    /// What no other client gets, in the buffer and not yet written.
+    pub(super) offers: Vec<Offer>,
     /// A shard at another replica leaves that.
     pub(super) leaving: CancellationToken,
 }
@@ -94,7 +97,7 @@ impl Merge {
         match snapshot.next(&self.front, (id, self.shard), &self.view, out) {
             Added::Payload => return Ok(true),
             Added::Nothing => {
-                self.stage = Stage::Live;
+                self.go_live();
                 return Ok(true);
             }
             Added::Far => {}
@@ -118,6 +121,11 @@ impl Merge {
             }
         }
         Ok(false)
+    }
+
+    fn go_live(&mut self) {
+        self.stage = Stage::Live;
+        self.bell.take_offers();
     }
 
     /// The next events, up to 64 KiB, from all legs.
@@ -262,10 +270,16 @@ impl Source for Box<Merge> {
             Stage::Replay(until) if self.legs.iter().zip(until).all(|(leg, until)| leg.cursor >= *until) => {
                 let sequence = self.sequence();
                 dispatch(&mut self.writing.out, "RESUMED", sequence, br#"{"_trace":[]}"#);
-                self.stage = Stage::Live;
+                self.go_live();
                 true
             }
-            Stage::Replay(_) | Stage::Live => return self.events(cx),
+            Stage::Replay(_) => return self.events(cx),
+            Stage::Live => {
+                let sequence =
+                    || self.session.as_ref().map_or(0, |session| session.state().places.sequence());
+                self.bell.give_offers(sequence, &mut self.writing.out, &mut self.offers);
+                return if self.writing.out.is_empty() { self.events(cx) } else { Ok(Refill::Filled(0)) };
+            }
         };
         Ok(if added { Refill::Filled(0) } else { Refill::Idle })
     }
@@ -321,6 +335,7 @@ impl Outlet for Box<Merge> {
     }
 
     fn flushed(&mut self) {
+        self.offers.drain(..).for_each(Offer::written);
         for leg in &mut self.legs {
             leg.written = leg.cursor;
         }

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! One interaction, from its signed body to its answer. Ways are asked one after the other until somebody answers; when
+//! the time is over Discord is told to wait, and what comes then goes `late`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use holdfast_contract::v1::{Error, ErrorCode, ReplyOutcome};
+use holdfast_discord::interaction::{Interaction, InteractionKind};
+use http::StatusCode;
+use tokio::time::timeout_at;
+use tracing::debug;
+
+use crate::answer::{self, Answer};
+use crate::asked::{Asked, Posted};
+use crate::front::Front;
+use crate::reply::Reply;
+use crate::ways::{Receipt, Replies, Said};
+
+/// How a round of asking ended.
+enum Ended {
+    /// A worker's answer.
+    Answered(Reply),
+    /// A worker answers itself.
+    Taken,
+    /// Nobody in time: why, and whoever may still say something.
+    Nobody(&'static str, Option<Replies>),
+}
+
+/// Answers one.
+pub(crate) async fn answer(front: &Arc<Front>, posted: Posted) -> Answer {
+    let body = posted.body.clone();
+    let interaction = match Interaction::parse(&body) {
+        Ok(interaction) => interaction,
+        Err(error) => {
+            debug!(%error, "Discord signed what is no interaction");
+            front.metrics.refused("malformed");
+            return answer::plain(StatusCode::BAD_REQUEST, "no interaction\n");
+        }
+    };
+    let kind = interaction.kind();
+    if kind == InteractionKind::Ping {
+        front.metrics.interaction(kind.name(), "pong");
+        return answer::pong();
+    }
+    let rule = front.routes.find(kind, interaction.name());
+    let asked = Arc::new(Asked::new(posted, &interaction, rule, &front.config));
+    match ask(front, &asked).await {
+        Ended::Answered(reply) => {
+            front.metrics.interaction(kind.name(), "answered");
+            let (content_type, body) = reply.answer();
+            answer::body(&content_type, body)
+        }
+        Ended::Taken => {
+            front.metrics.interaction(kind.name(), "taken");
+            answer::empty(StatusCode::ACCEPTED)
+        }
+        Ended::Nobody(cause, replies) => defer(front, &asked, cause, replies),
+    }
+}
+
+async fn ask(front: &Arc<Front>, asked: &Arc<Asked>) -> Ended {
+    let mut cause = "no_worker";
+    for way in &asked.rule.ways {
+        let mut replies = front.ways.ask(*way, asked);
+        match timeout_at(asked.answer_by, replies.next()).await {
+            Ok(Some(Ok(Said::Taken))) => return Ended::Taken,
+            Ok(Some(Ok(Said::Reply(raw, receipt)))) => match raw.read(&asked.ticket).await {
+                Ok(reply) => {
+                    tell(front, asked, receipt, Ok(ReplyOutcome::Answered));
+                    return Ended::Answered(reply);
+                }
+                Err(error) => {
+                    debug!(id = asked.ticket.id, reason = error.message, "a worker's reply is no answer");
+                    tell(front, asked, receipt, Err(error));
+                    return Ended::Nobody("invalid", Some(replies));
+                }
+            },
+            Ok(Some(Err(failure))) => cause = failure.name(),
+            Ok(None) => {}
+            Err(_) => return Ended::Nobody("slow", Some(replies)),
+        }
+    }
+    Ended::Nobody(cause, None)
+}
+
+/// Tells Discord to wait, if that can be told, and goes on listening.
+fn defer(front: &Arc<Front>, asked: &Arc<Asked>, cause: &'static str, replies: Option<Replies>) -> Answer {
+    front.metrics.deferred(cause);
+    let kind = asked.kind.name();
+    if let Some(replies) = replies {
+        listen(front, asked, replies);
+    }
+    let Some(answer) = answer::deferred(asked.kind, asked.ticket.deferral) else {
+        front.metrics.interaction(kind, "failed");
+        return answer::plain(StatusCode::GATEWAY_TIMEOUT, "no worker has answered in time\n");
+    };
+    front.metrics.interaction(kind, "deferred");
+    answer
+}
+
+/// Listens for what comes too late to be the answer.
+fn listen(front: &Arc<Front>, asked: &Arc<Asked>, mut replies: Replies) {
+    let Ok(place) = Arc::clone(&front.late_places).try_acquire_owned() else {
+        front.metrics.late("full");
+        return;
+    };
+    let (front, asked, tasks) = (Arc::clone(front), Arc::clone(asked), front.tasks.clone());
+    // Where nothing can follow, a worker is still told so for a moment.
+    let until = asked.late_until.max(asked.answer_by + Duration::from_secs(5));
+    tasks.spawn("listening for a late reply", async move {
+        let _place = place;
+        front.metrics.waiting_late.inc();
+        let stop = front.tasks.token().clone();
+        let next = async {
+            loop {
+                match timeout_at(until, replies.next()).await {
+                    Ok(Some(Ok(Said::Reply(raw, receipt)))) => break Some((raw, receipt)),
+                    Ok(Some(_)) => {}
+                    Ok(None) | Err(_) => break None,
+                }
+            }
+        };
+        let said = stop.run_until_cancelled(next).await.flatten();
+        front.metrics.waiting_late.dec();
+        let Some((raw, receipt)) = said else {
+            front.metrics.late("none");
+            return;
+        };
+        let became = front.late.send(&asked.ticket, raw).await;
+        front.metrics.late(outcome(&became));
+        if let Some(receipt) = receipt {
+            receipt.send(asked.ticket.id, became).await;
+        }
+    });
+}
+
+/// As metrics name what became of a late reply.
+pub(crate) fn outcome(became: &Result<ReplyOutcome, Error>) -> &'static str {
+    match became {
+        Ok(ReplyOutcome::NothingToDo) => "nothing_to_do",
+        Ok(_) => "sent",
+        Err(error) => match error.code() {
+            ErrorCode::TooLate => "too_late",
+            ErrorCode::InvalidArgument | ErrorCode::Malformed => "invalid",
+            ErrorCode::AlreadyAnswered => "already_answered",
+            _ => "failed",
+        },
+    }
+}
+
+/// Tells a worker what became of its reply, if it wants to know; nothing waits for that.
+fn tell(front: &Front, asked: &Asked, receipt: Option<Receipt>, became: Result<ReplyOutcome, Error>) {
+    if let Some(receipt) = receipt {
+        front.tasks.spawn("a receipt", receipt.send(asked.ticket.id, became));
+    }
+}

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! By the broker: an `Interaction` with direct reply-to, for whichever worker is bound for its kind and name. The reply is
+//! an `InteractionReply`, as long as this process lives; later ones go to a queue, see `late`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream::{self, StreamExt};
+use holdfast_broker::{Broker, HEADER_TRACE, Message, Publication, RequestError, Requester, Text};
+use holdfast_contract::v1::{
+    Error, ErrorCode, Interaction, InteractionKind as Kind, InteractionReceipt, InteractionReply,
+    ReplyOutcome,
+};
+use holdfast_contract::{Body, CONTENT_TYPE, SCHEMA};
+use holdfast_discord::interaction::InteractionKind;
+use prost::Message as _;
+
+use tokio::time::timeout;
+
+use super::{Failure, Replies, Said, left};
+use crate::asked::Asked;
+use crate::reply::Raw;
+use crate::routes::key;
+
+/// A broker that is away gets no receipts.
+const RECEIPT_WITHIN: Duration = Duration::from_secs(5);
+
+/// Who wants to know what became of a reply.
+#[derive(Debug)]
+pub(crate) struct Receipt {
+    broker: Broker,
+    reply_to: Text,
+    correlation_id: Option<Text>,
+}
+
+/// Asks, and listens until a reply is of no use any more.
+pub(super) fn ask(broker: &Broker, requester: &Requester, asked: Arc<Asked>) -> Replies {
+    let (broker, requester) = (broker.clone(), requester.clone());
+    let begin = async move {
+        let publication = publication(&broker, &asked);
+        let answers = requester.request_many(publication, left(asked.late_until), |_| false).await;
+        match answers {
+            Ok(answers) => {
+                stream::unfold(answers, async |mut answers| Some((answers.next().await?, answers)))
+                    .then(move |answer| said(broker.clone(), answer))
+                    .boxed()
+            }
+            Err(error) => stream::iter([Err(Failure::from(&error))]).boxed(),
+        }
+    };
+    stream::once(begin).flatten().boxed()
+}
+
+fn publication(broker: &Broker, asked: &Asked) -> Publication {
+    let posted = &asked.posted;
+    let interaction = Interaction {
+        schema: SCHEMA,
+        application: asked.ticket.application,
+        id: asked.ticket.id,
+        kind: number(asked.kind),
+        name: asked.name.clone(),
+        guild_id: asked.guild,
+        received_at_us: posted.received_us,
+        answer_by_ms: asked.ticket.answer_by_ms,
+        late_until_ms: asked.ticket.late_until_ms,
+        trace: posted.trace.clone(),
+        signature: posted.signature.clone(),
+        timestamp: posted.timestamp.clone(),
+        ticket: asked.ticket.bytes(),
+        body: posted.body.clone(),
+    };
+    let mut message = message::<Interaction>(interaction.encode_to_vec());
+    if !posted.trace.is_empty() {
+        message = message.header(HEADER_TRACE, posted.trace.clone());
+    }
+    Publication::new(broker.names().interactions(), key(asked.kind, &asked.name), message)
+}
+
+fn number(kind: InteractionKind) -> i32 {
+    let known = match kind {
+        InteractionKind::Ping => Kind::Ping,
+        InteractionKind::Command => Kind::Command,
+        InteractionKind::Component => Kind::Component,
+        InteractionKind::Autocomplete => Kind::Autocomplete,
+        InteractionKind::Modal => Kind::Modal,
+        InteractionKind::Other(number) => return i32::try_from(number).unwrap_or(0),
+    };
+    known.into()
+}
+
+/// A message of ours.
+pub(crate) fn message<T: Body>(body: Vec<u8>) -> Message {
+    let mut message = Message::new(T::TYPE, body);
+    message.properties.content_type = Some(CONTENT_TYPE.into());
+    message
+}
+
+async fn said(broker: Broker, answer: Result<Message, RequestError>) -> Result<Said, Failure> {
+    let message = answer.map_err(|error| Failure::from(&error))?;
+    match read(&broker, message) {
+        (Ok(reply), receipt) => Ok(Said::Reply(raw(reply), receipt)),
+        (Err(error), receipt) => {
+            if let Some(receipt) = receipt {
+                receipt.send(0, Err(error)).await;
+            }
+            Err(Failure::Nonsense)
+        }
+    }
+}
+
+/// A worker's message, and who wants to know what becomes of it.
+pub(crate) fn read(broker: &Broker, message: Message) -> (Result<InteractionReply, Error>, Option<Receipt>) {
+    let properties = message.properties;
+    let receipt = properties.reply_to.map(|reply_to| Receipt {
+        broker: broker.clone(),
+        reply_to,
+        correlation_id: properties.correlation_id,
+    });
+    let is_reply = properties.kind.as_deref() == Some(InteractionReply::TYPE);
+    let reply = InteractionReply::decode(message.body).ok().filter(|_| is_reply);
+    let missing =
+        || Error::new(ErrorCode::Malformed, "no holdfast.v1.InteractionReply, by its property type");
+    (reply.ok_or_else(missing), receipt)
+}
+
+/// What the worker wants Discord to have.
+pub(crate) fn raw(reply: InteractionReply) -> Raw {
+    Raw { content_type: reply.content_type, body: reply.body }
+}
+
+impl Receipt {
+    /// Says how the reply to the interaction `id` has reached Discord, or why it hasn't. A courtesy: whoever asked for it
+    /// and is gone is nobody's concern.
+    pub(crate) async fn send(self, id: u64, became: Result<ReplyOutcome, Error>) {
+        let Self { broker, reply_to, correlation_id } = self;
+        let (outcome, error) = match became {
+            Ok(outcome) => (outcome, None),
+            Err(error) => (ReplyOutcome::Unspecified, Some(error)),
+        };
+        let receipt = InteractionReceipt { schema: SCHEMA, id, outcome: outcome.into(), error };
+        let mut message = message::<InteractionReceipt>(receipt.encode_to_vec());
+        message.properties.correlation_id = correlation_id;
+        let _ = timeout(RECEIPT_WITHIN, broker.publish(Publication::new("", reply_to, message))).await;
+    }
+}

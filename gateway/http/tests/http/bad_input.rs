@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! Requests that aren't Discord's, aren't new, or are none: refused, and no worker hears of them.
+
+use bytes::Bytes;
+use holdfast_simulator::{Posted, Press, Signing};
+use serde_json::json;
+
+use crate::support::{Stage, command, hello, stage};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_signature_is_401() {
+    let stage = stage(|_| {}).await;
+    for signing in
+        [Signing::OtherKey, Signing::None, Signing::Garbage, Signing::Ago(3_600), Signing::Ago(-3_600)]
+    {
+        let pressed = stage.press(Press { signing: signing.clone(), ..command("ping") }).await;
+        assert_eq!(pressed.status, 401, "{signing:?}");
+        assert_eq!(event(&stage, &signing).await.status, 401, "{signing:?}");
+    }
+    assert!((stage.http.metric(r#"holdfast_http_refused_total{reason="signature"}"#) - 6.0).abs() < 0.1);
+    assert!((stage.http.metric(r#"holdfast_http_refused_total{reason="stale"}"#) - 4.0).abs() < 0.1);
+    let asked = stage.http.metric("holdfast_amqp_requests_total");
+    assert!(asked.abs() < 0.1, "{asked} were asked");
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_flipped_bit_is_401() {
+    let stage = stage(|_| {}).await;
+    let body = Bytes::from_static(br#"{"type":1,"version":1}"#);
+    let right = post(&stage, body.clone(), &Signing::Right).await;
+    assert_eq!((right.status, &*right.body), (200, &br#"{"type":1}"#[..]));
+    assert_eq!(right.content_type, "application/json");
+    let recorded = Signing::Recorded(right.signed.0.clone(), right.signed.1.clone());
+    for bit in 0..8 * body.len() {
+        let mut changed = body.to_vec();
+        changed[bit / 8] ^= 1 << (bit % 8);
+        assert_eq!(post(&stage, changed.into(), &recorded).await.status, 401, "bit {bit}");
+    }
+    let later = Signing::Recorded(right.signed.0, format!("{}0", right.signed.1));
+    assert_eq!(post(&stage, body, &later).await.status, 401);
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recorded_request_is_taken_once() {
+    let stage = stage(|_| {}).await;
+    let mut worker = stage.worker(&["#"]).await;
+    let body = Bytes::from(
+        json!({ "type": 2, "id": "7", "application_id": "8", "token": "t", "data": { "name": "ban" } })
+            .to_string(),
+    );
+    let answering = async {
+        let ask = worker.next().await;
+        ask.reply(hello(&ask.interaction, "banned")).await;
+    };
+    let (first, ()) = tokio::join!(post(&stage, body.clone(), &Signing::Right), answering);
+    assert_eq!(first.status, 200);
+    let recorded = Signing::Recorded(first.signed.0, first.signed.1);
+    for _ in 0..3 {
+        assert_eq!(post(&stage, body.clone(), &recorded).await.status, 401);
+    }
+    stage.counted(r#"holdfast_http_refused_total{reason="replay"}"#, 3.0).await;
+    stage.counted("holdfast_amqp_requests_total", 1.0).await;
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_request_is_refused() {
+    let stage = stage(|config| config.max_body = 64 << 10).await;
+    for body in ["", "[]", "{}", "nonsense", r#"{"type":"2"}"#, "\u{0}", r#"{"type":2"#] {
+        assert_eq!(post(&stage, body.into(), &Signing::Right).await.status, 400, "{body:?}");
+        let posted = stage.discord.post(&stage.url("/events"), body.into(), &Signing::Right).await;
+        assert_eq!(posted.status, 400, "{body:?}");
+    }
+    let large = Bytes::from(vec![b' '; 5 << 20]);
+    assert_eq!(post(&stage, large, &Signing::Right).await.status, 413);
+    let elsewhere = stage.discord.post(&stage.url("/"), "{}".into(), &Signing::Right).await;
+    assert_eq!(elsewhere.status, 404);
+    // It is well.
+    assert_eq!(post(&stage, r#"{"type":1}"#.into(), &Signing::Right).await.status, 200);
+    stage.end().await;
+}
+
+/// Each application has its key at its paths, or shares a path with others.
+#[tokio::test(flavor = "multi_thread")]
+async fn applications_are_known_by_path_and_by_key() {
+    let stage = stage(|config| {
+        // Test 1 of RFC 8032, section 7.1: nobody here has its other half.
+        let other = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
+        let key = holdfast_discord::signature::PublicKey::parse(other).unwrap();
+        let discord = config.applications[0].clone();
+        let shared = holdfast_http::settings::Application { key, ..discord.clone() };
+        let own = holdfast_http::settings::Application {
+            key,
+            interactions: "/other/interactions".to_owned(),
+            events: "/other/events".to_owned(),
+        };
+        config.applications = vec![shared, discord, own];
+    })
+    .await;
+    let ping = Bytes::from_static(br#"{"type":1}"#);
+    let at = async |path| stage.discord.post(&stage.url(path), ping.clone(), &Signing::Right).await.status;
+    assert_eq!(at("/interactions").await, 200);
+    assert_eq!(at("/other/interactions").await, 401);
+    stage.end().await;
+}
+
+async fn post(stage: &Stage, body: Bytes, signing: &Signing) -> Posted {
+    stage.discord.post(&stage.url("/interactions"), body, signing).await
+}
+
+async fn event(stage: &Stage, signing: &Signing) -> Posted {
+    stage.discord.post_event(&stage.url("/events"), "APPLICATION_AUTHORIZED", &json!({}), signing).await
+}

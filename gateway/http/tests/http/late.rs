@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+//! Replies that come after Discord was told to wait.
+
+use holdfast_contract::v1::{Error, ErrorCode, InteractionReply, ReplyOutcome};
+use holdfast_simulator::{Press, Pressed};
+use serde_json::json;
+
+use crate::support::{Ask, Stage, Worker, command, hello, press, reply, stage};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_message_edits_the_deferred_one() {
+    let stage = stage(quick).await;
+    let mut worker = stage.worker(&["#"]).await;
+    let (pressed, ask) = deferred(&stage, &mut worker, command("ping")).await;
+    // To where the interaction came from, as long as that is there.
+    ask.reply(hello(&ask.interaction, "at last")).await;
+    let followed = stage.followed(&pressed, |followed| !followed.edits.is_empty()).await;
+    assert_eq!((followed.edits, followed.follow_ups), (vec![json!({ "content": "at last" })], vec![]));
+    let (pressed, ask) = deferred(&stage, &mut worker, command("ping")).await;
+    ask.reply_late(hello(&ask.interaction, "at last")).await;
+    let followed = stage.followed(&pressed, |followed| !followed.edits.is_empty()).await;
+    assert_eq!(followed.edits.len(), 1);
+    stage.counted(r#"holdfast_http_late_total{outcome="sent"}"#, 2.0).await;
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_come_along_late() {
+    let stage = stage(quick).await;
+    let mut worker = stage.worker(&["#"]).await;
+    let (pressed, ask) = deferred(&stage, &mut worker, command("ping")).await;
+    let body = "--x\r\nContent-Disposition: form-data; name=\"payload_json\"\r\n\r\n{\"type\":4,\"data\":{\"content\":\"see\"}}\r\n\
+        --x\r\nContent-Disposition: form-data; name=\"files[0]\"; filename=\"a.txt\"\r\n\r\nhello\r\n--x--\r\n";
+    let content_type = "multipart/form-data; boundary=x".to_owned();
+    ask.reply_late(InteractionReply { content_type, ..reply(&ask.interaction, body) }).await;
+    let followed = stage.followed(&pressed, |followed| !followed.edits.is_empty()).await;
+    assert_eq!(followed.edits, [json!({ "content": "see" })]);
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_component_a_late_message_follows_and_an_update_edits() {
+    let stage = stage(quick).await;
+    let mut worker = stage.worker(&["#"]).await;
+    let (pressed, ask) = deferred(&stage, &mut worker, press(3, "vote")).await;
+    let receipt = ask.reply_late_and_hear(hello(&ask.interaction, "thanks")).await;
+    assert_eq!((receipt.outcome(), receipt.id), (ReplyOutcome::SentLate, pressed.id));
+    assert_eq!(stage.discord.followed(&pressed.token).follow_ups, [json!({ "content": "thanks" })]);
+    let (pressed, ask) = deferred(&stage, &mut worker, press(3, "vote")).await;
+    let update = reply(&ask.interaction, r#"{"type":7,"data":{"content":"voted"}}"#);
+    assert_eq!(ask.reply_late_and_hear(update).await.outcome(), ReplyOutcome::SentLate);
+    assert_eq!(stage.discord.followed(&pressed.token).edits, [json!({ "content": "voted" })]);
+    stage.end().await;
+}
+
+/// What comes too late, twice, or is no answer, is told to the worker and never reaches Discord.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_hears_why_its_late_reply_is_of_no_use() {
+    let stage = stage(quick).await;
+    let mut worker = stage.worker(&["#"]).await;
+    let (pressed, ask) = deferred(&stage, &mut worker, command("ping")).await;
+    let modal = r#"{"type":9,"data":{"custom_id":"x","title":"y","components":[{}]}}"#;
+    for (body, code) in [
+        (modal, ErrorCode::TooLate),
+        (r#"{"type":7,"data":{}}"#, ErrorCode::InvalidArgument),
+        ("nonsense", ErrorCode::InvalidArgument),
+    ] {
+        let receipt = ask.reply_late_and_hear(reply(&ask.interaction, body)).await;
+        assert_eq!(receipt.error.map(|error| error.code()), Some(code), "{body}");
+    }
+    let deferral = reply(&ask.interaction, r#"{"type":5}"#);
+    assert_eq!(ask.reply_late_and_hear(deferral).await.outcome(), ReplyOutcome::NothingToDo);
+    assert_eq!(ask.reply_late_and_hear(hello(&ask.interaction, "1")).await.outcome(), ReplyOutcome::SentLate);
+    let twice = ask.reply_late_and_hear(hello(&ask.interaction, "2")).await.error;
+    assert_eq!(twice.map(|error: Error| error.code()), Some(ErrorCode::AlreadyAnswered));
+    let stranger = InteractionReply { ticket: "{}".into(), ..hello(&ask.interaction, "3") };
+    let receipt = ask.reply_late_and_hear(stranger).await;
+    assert_eq!(receipt.error.map(|error| error.code()), Some(ErrorCode::Malformed));
+    assert_eq!(stage.discord.followed(&pressed.token).edits, [json!({ "content": "1" })]);
+    stage.end().await;
+}
+
+/// Choices for a word that isn't being typed any more are of no use.
+#[tokio::test(flavor = "multi_thread")]
+async fn late_choices_are_told_to_be_too_late() {
+    let stage = stage(quick).await;
+    let mut worker = stage.worker(&["#"]).await;
+    let (pressed, ask) = tokio::join!(stage.press(press(4, "ping")), worker.next());
+    assert_eq!(pressed.answer, json!({ "type": 8, "data": { "choices": [] } }));
+    assert_eq!(ask.interaction.late_until_ms, 0);
+    let choices = reply(&ask.interaction, r#"{"type":8,"data":{"choices":[]}}"#);
+    let receipt = ask.reply_late_and_hear(choices).await;
+    assert_eq!(receipt.error.map(|error| error.code()), Some(ErrorCode::TooLate));
+    stage.end().await;
+}
+
+/// The process that deferred is gone: another one sends what the worker says later.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_reply_survives_a_restart() {
+    let mut stage = stage(quick).await;
+    let mut worker = stage.worker(&["#"]).await;
+    let (pressed, ask) = deferred(&stage, &mut worker, command("ping")).await;
+    stage.http.end().await;
+    ask.reply_late(hello(&ask.interaction, "after all")).await;
+    stage.restart(quick).await;
+    let followed = stage.followed(&pressed, |followed| !followed.edits.is_empty()).await;
+    assert_eq!(followed.edits, [json!({ "content": "after all" })]);
+    stage.end().await;
+}
+
+/// Discord is told to wait soon.
+fn quick(config: &mut holdfast_http::Config) {
+    config.answer_within = std::time::Duration::from_millis(150);
+}
+
+/// A user does this, the worker has it, and Discord is told to wait.
+async fn deferred(stage: &Stage, worker: &mut Worker, press: Press) -> (Pressed, Ask) {
+    let (pressed, ask) = tokio::join!(stage.press(press), worker.next());
+    assert!(matches!(pressed.answer["type"].as_u64(), Some(5 | 6)), "{pressed:?}");
+    assert_eq!(pressed.failure, None);
+    (pressed, ask)
+}
