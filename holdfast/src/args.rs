@@ -15,6 +15,7 @@ Examples:
   holdfast config                         what is in effect, and where it comes from
   holdfast tail --event MESSAGE_CREATE    messages as they pass
   holdfast api                            any bot's REST requests, within all limits
+  holdfast http                           interactions and webhook events that Discord posts
   holdfast reshard --shards 8             eight shards from now on, while the bot runs
 
 Then point the bot's library at ws://localhost:7878 instead of Discord's gateway, and its REST base at
@@ -40,6 +41,8 @@ pub(crate) enum Command {
     Ws(RunFlags),
     /// Start the REST service alone: Discord's API within all limits
     Api(RunFlags),
+    /// Start the service for what Discord posts alone: interactions and webhook events
+    Http(RunFlags),
     /// Print the effective settings with their origin, secrets masked
     Config,
     /// Check token, gateway, intents, identify budget, ports, folders and limits, and say how to mend each

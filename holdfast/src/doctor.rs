@@ -101,6 +101,9 @@ fn machine(settings: &Settings, report: &mut Report) {
     if settings.admin.enabled {
         report.add("admin.listen", port(settings.admin.listen, "admin.listen"));
     }
+    if settings.services.wanted.http() {
+        report.add("http.listen", port(settings.services.http.listen, "http.listen"));
+    }
     report.add("ws.state_dir", folder(&settings.services.ws.state_dir));
     if let Some(tls) = &settings.services.ws.tls {
         report.add(

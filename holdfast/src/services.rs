@@ -10,6 +10,7 @@ use holdfast_service::settings::Section;
 pub(crate) struct Services {
     pub(crate) ws: holdfast_ws::Config,
     pub(crate) api: holdfast_api::Config,
+    pub(crate) http: holdfast_http::Config,
     pub(crate) wanted: Wanted,
 }
 
@@ -18,6 +19,14 @@ pub(crate) struct Services {
 pub(crate) struct Wanted {
     ws: bool,
     api: bool,
+    http: bool,
+}
+
+impl Wanted {
+    /// Whether what Discord posts is.
+    pub(crate) fn http(self) -> bool {
+        self.http
+    }
 }
 
 /// Everything that the settings say.
@@ -38,9 +47,13 @@ pub(crate) const WS: Program<holdfast_ws::Config> = Program { name: "holdfast", 
 /// The REST service alone, as in `holdfast-api`.
 pub(crate) const API: Program<holdfast_api::Config> = Program { name: "holdfast", ..holdfast_api::PROGRAM };
 
+/// The service for what Discord posts alone, as in `holdfast-http`.
+pub(crate) const HTTP: Program<holdfast_http::Config> =
+    Program { name: "holdfast", ..holdfast_http::PROGRAM };
+
 impl Services {
     fn read(root: &Section<'_>) -> Self {
-        let ws = holdfast_ws::Config::read(root);
+        let mut ws = holdfast_ws::Config::read(root);
         let beside = holdfast_api::Beside {
             api_url: ws.discord.api_url.clone(),
             token: Some(ws.discord.token.clone()).filter(|token| !token.is_empty()),
@@ -49,9 +62,20 @@ impl Services {
             cluster: ws.cluster.clone(),
         };
         let written = |section| root.origin(section).is_some();
-        let (has_ws, has_api) = (written("ws"), written("api"));
-        let wanted = Wanted { ws: has_ws || !has_api, api: has_api || !has_ws };
-        Self { api: holdfast_api::Config::beside(root, beside), ws, wanted }
+        let named = ["ws", "api", "http"].map(written);
+        let [has_ws, has_api, has_http] = named;
+        let none = named == [false; 3];
+        let wanted = Wanted { ws: has_ws || none, api: has_api || none, http: has_http };
+        let api = holdfast_api::Config::beside(root, beside);
+        let beside = holdfast_http::Beside {
+            api_url: api.api_url.clone(),
+            broker: ws.broker.clone(),
+            ws: wanted.ws,
+            cluster: ws.cluster.clone(),
+        };
+        let http = holdfast_http::Config::beside(root, beside);
+        ws.embedded = wanted.http;
+        Self { ws, api, http, wanted }
     }
 
     fn parts(self) -> Result<Vec<Part>, BindError> {
@@ -61,6 +85,9 @@ impl Services {
         }
         if self.wanted.api {
             parts.push(holdfast_api::part(self.api)?);
+        }
+        if self.wanted.http {
+            parts.push(holdfast_http::part(self.http)?);
         }
         Ok(parts)
     }

@@ -66,6 +66,9 @@ impl Simulation {
         ] {
             written.set(path, value, ARGUMENT);
         }
+        if written.document.get("http").is_some() {
+            written.set("http.public_key", text(&self.simulator.public_key()), ARGUMENT);
+        }
     }
 
     /// Lets the REST service stand before the simulation, too.

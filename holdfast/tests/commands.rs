@@ -66,6 +66,11 @@ async fn the_contract_names_every_metric_and_no_other() {
         "holdfast_amqp_commands",
         "holdfast_amqp_guilds_read",
         "holdfast_api_errors",
+        "holdfast_http_deferred",
+        "holdfast_http_events",
+        "holdfast_http_interactions",
+        "holdfast_http_late",
+        "holdfast_http_refused",
         "holdfast_rest_limited",
         "holdfast_rest_queue_seconds",
         "holdfast_rest_refused",
@@ -75,7 +80,7 @@ async fn the_contract_names_every_metric_and_no_other() {
     let prefix = format!("test-metrics-{}", std::process::id());
     let settings = format!(
         "[broker]\nurl = \"amqp://guest:guest@127.0.0.1:5672/%2f\"\nprefix = \"test-metrics\"\n\
-         [api]\nlisten = \"127.0.0.1:0\"\n\
+         [api]\nlisten = \"127.0.0.1:0\"\n[http]\nlisten = \"127.0.0.1:0\"\n\
          [cluster]\nurl = \"redis://127.0.0.1:6379\"\nprefix = \"{prefix}\"\n"
     );
     let folder = Folder::with("holdfast.toml", &settings);

@@ -20,6 +20,8 @@ const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
+const NO_KEY: &str = "missing: it is on the application's page at Discord, \"Public Key\"";
+
 /// How long an interaction's token is good for ("Interaction Callback").
 const TOKEN_LIFE: Duration = Duration::from_secs(15 * 60);
 
@@ -92,8 +94,6 @@ pub struct Beside {
     pub ws: bool,
     /// The section `[cluster]`.
     pub cluster: Option<holdfast_cluster::Settings>,
-    /// Whether the service is wanted: then it needs a key.
-    pub wanted: bool,
 }
 
 impl Config {
@@ -106,24 +106,31 @@ impl Config {
         });
         let broker = BrokerSettings::read(root);
         let cluster = root.optional_section("cluster", holdfast_cluster::Settings::read);
-        Self::beside(root, Beside { api_url, broker, ws: false, cluster, wanted: true })
+        if root.origin("http").is_none() {
+            root.problem("http.public_key", NO_KEY);
+        }
+        Self::beside(root, Beside { api_url, broker, ws: false, cluster })
     }
 
-    /// Reads the section alone.
+    /// Reads the section alone. Without it, nobody's requests are taken.
     #[must_use]
     pub fn beside(root: &Section<'_>, beside: Beside) -> Self {
-        let Beside { api_url, broker, ws, cluster, wanted } = beside;
-        root.section("http", |http| Self {
+        root.optional_section("http", |http| Self::of(http, beside)).unwrap_or_default()
+    }
+
+    fn of(http: &Section<'_>, beside: Beside) -> Self {
+        let Beside { api_url, broker, ws, cluster } = beside;
+        Self {
             listen: http.address("listen", SocketAddr::from(([127, 0, 0, 1], 7980))),
             tls: Tls::read(http),
-            applications: applications(http, wanted),
+            applications: applications(http),
             max_age: http.duration("max_age", 30 * SECOND, SECOND..=HOUR),
             events_max_age: http.duration("events_max_age", 15 * MINUTE, SECOND..=24 * HOUR),
             // 1,000 interactions a second for as long as they are young, with room: 100 bytes each, 10 MB.
             remember: size(http.integer("remember", 100_000, 1_000..=100_000_000)),
             answer_within: http.duration("answer_within", 2 * SECOND, SECOND / 10..=3 * SECOND),
             // What is sent in the token's last seconds may come too late.
-            late_within: http.duration("late_within", TOKEN_LIFE - 30 * SECOND, SECOND..=TOKEN_LIFE),
+            late_within: http.duration("late_within", TOKEN_LIFE - MINUTE, SECOND..=TOKEN_LIFE),
             // About 3 KiB each, most of it the interaction.
             max_late: size(http.integer("max_late", 10_000, 1..=1_000_000)),
             max_in_flight: size(http.integer("max_in_flight", 4_096, 1..=1_000_000)),
@@ -144,7 +151,7 @@ impl Config {
             broker,
             cluster,
             limits: LimitSettings::default(),
-        })
+        }
     }
 }
 
@@ -156,14 +163,13 @@ impl Default for Config {
             broker: None,
             ws: false,
             cluster: None,
-            wanted: false,
         };
-        Document::empty().read(|root| Self::beside(root, beside)).value
+        Document::empty().read(|root| root.section("http", |http| Self::of(http, beside))).value
     }
 }
 
 /// The one application of most, and those of `[[http.applications]]`.
-fn applications(http: &Section<'_>, wanted: bool) -> Vec<Application> {
+fn applications(http: &Section<'_>) -> Vec<Application> {
     let only = Application::read(http);
     let mut all = http.tables("applications", Application::read);
     if all.iter().any(Option::is_none) {
@@ -171,8 +177,8 @@ fn applications(http: &Section<'_>, wanted: bool) -> Vec<Application> {
     }
     all.insert(0, only);
     let all: Vec<_> = all.into_iter().flatten().collect();
-    if all.is_empty() && wanted {
-        http.problem("public_key", "missing: it is on the application's page at Discord, \"Public Key\"");
+    if all.is_empty() {
+        http.problem("public_key", NO_KEY);
     }
     all
 }

@@ -9,6 +9,7 @@ use holdfast_broker::{Broker, Refusal};
 use holdfast_cluster::RestStore;
 use holdfast_rest::{Forwarder, Limits, RestError, RestMetrics, Upstream};
 use holdfast_service::{HttpListener, Service, Tasks, TlsError};
+use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -71,8 +72,7 @@ pub async fn start(
     let listener = HttpListener::new(listener, config.tls.as_ref(), config.bounds, connections)?;
     // Without one of its own, in memory: `ws` in the same process is asked by that.
     let broker = Broker::of_process(config.broker.as_ref(), service).await?;
-    let late =
-        Arc::new(Late::new(forwarder(&config, service, &late_tasks)?, config.remember, config.max_reply));
+    let late = Arc::new(Late::new(forwarder(&config, &late_tasks)?, config.remember, config.max_reply));
     let (refuse, refused) = mpsc::channel(1);
     let sending =
         late::run(broker.clone(), Arc::clone(&late), Arc::clone(&metrics), late_tasks.token().clone());
@@ -96,9 +96,9 @@ pub async fn start(
 }
 
 /// What sends late replies to Discord, within the account that all services share.
-fn forwarder(config: &Config, service: &Service, tasks: &Tasks) -> Result<Forwarder, HttpError> {
+fn forwarder(config: &Config, tasks: &Tasks) -> Result<Forwarder, HttpError> {
     let upstream = Upstream::new(&config.api_url, UPSTREAM_WITHIN)?;
-    let metrics = service.metrics.register(|registry| Arc::new(RestMetrics::new(registry)));
+    let metrics = Arc::new(RestMetrics::new(&mut Registry::default()));
     let store = config.cluster.as_ref().map(|cluster| RestStore::start(cluster, tasks)).transpose()?;
     Ok(Forwarder::new(upstream, Limits::new(config.limits.clone(), metrics, store, tasks)))
 }

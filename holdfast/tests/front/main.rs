@@ -12,6 +12,7 @@ mod damage;
 mod encodings;
 mod heartbeats;
 mod intents;
+mod interactions;
 mod legs;
 mod members;
 mod process;

@@ -16,8 +16,19 @@ use super::{ALL, TOKEN, within};
 pub(crate) struct Holdfast {
     pub(super) child: Child,
     folder: tempfile::TempDir,
+    /// What it is to run.
+    command: &'static str,
     pub(crate) url: String,
     pub(crate) admin: String,
+    /// Where Discord posts.
+    pub(crate) http: String,
+}
+
+/// Where a process listens.
+struct Addresses {
+    ws: String,
+    admin: String,
+    http: String,
 }
 
 /// What a process is started with.
@@ -33,12 +44,14 @@ pub(crate) struct Setup<'a> {
     pub(crate) log: &'a str,
     /// `ws.state_dir`; by default a folder that goes with the test.
     pub(crate) state: Option<&'a str>,
+    /// What it is to run.
+    pub(crate) command: &'static str,
 }
 
 impl Default for Setup<'_> {
     fn default() -> Self {
         let cache = "members = true, presences = true";
-        Self { intents: ALL, discord: "", cache, ws: "", log: "info", state: None }
+        Self { intents: ALL, discord: "", cache, ws: "", log: "info", state: None, command: "ws" }
     }
 }
 
@@ -76,8 +89,8 @@ impl Holdfast {
     pub(crate) async fn start_at(api_url: &str, setup: &Setup<'_>) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         setup.write(api_url, folder.path());
-        let (child, url, admin) = launch(folder.path()).await;
-        Self { child, folder, url, admin }
+        let (child, Addresses { ws, admin, http }) = launch(folder.path(), setup.command).await;
+        Self { child, folder, command: setup.command, url: ws, admin, http }
     }
 
     /// A second process with the same settings and state; how it ended and what it said.
@@ -243,8 +256,8 @@ impl Holdfast {
 
     /// Starts again with the same state.
     pub(crate) async fn restart(&mut self) {
-        let (child, url, admin) = launch(self.folder.path()).await;
-        (self.child, self.url, self.admin) = (child, url, admin);
+        let (child, Addresses { ws, admin, http }) = launch(self.folder.path(), self.command).await;
+        (self.child, self.url, self.admin, self.http) = (child, ws, admin, http);
     }
 }
 
@@ -288,13 +301,13 @@ async fn exit(child: &mut Child) -> ExitStatus {
     }
 }
 
-async fn launch(folder: &Path) -> (Child, String, String) {
+async fn launch(folder: &Path, command: &str) -> (Child, Addresses) {
     let addresses = folder.join("addresses.json");
     let _ = std::fs::remove_file(&addresses);
     let output = std::fs::File::options().create(true).append(true).open(folder.join("output"));
     let output = output.expect("the output file opens");
     let mut child = Command::new(env!("CARGO_BIN_EXE_holdfast"))
-        .args(["ws", "--config"])
+        .args([command, "--config"])
         .arg(folder.join("holdfast.toml"))
         .arg("--addresses")
         .arg(&addresses)
@@ -317,5 +330,5 @@ async fn launch(folder: &Path) -> (Child, String, String) {
     })
     .await;
     let text = |name: &str| addresses[name].as_str().unwrap_or_default().to_owned();
-    (child, text("ws"), text("admin"))
+    (child, Addresses { ws: text("ws"), admin: text("admin"), http: text("http") })
 }
