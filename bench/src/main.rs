@@ -7,6 +7,7 @@ mod amqp;
 mod client;
 mod holdfast;
 mod http;
+mod interactions;
 mod peer;
 mod process;
 mod procfs;
@@ -79,6 +80,8 @@ enum Command {
     Amqp(scenario::amqp::Args),
     /// REST requests: CPU per request, latency and memory of `api`, against a bare forwarder.
     Api(scenario::api::Args),
+    /// Interactions that Discord posts: latency and as many as go through `http` and RabbitMQ to a worker and back.
+    Interactions(scenario::interactions::Args),
     /// Two replicas with RabbitMQ and Redis: hand-over on SIGTERM, takeover after `kill -9`.
     Replicas(replicas::Args),
     /// All of the above with their defaults, and zlib and zstd at 32,000 events a second; what needs RabbitMQ and Redis
@@ -94,6 +97,8 @@ enum Command {
     RestUpstream(rest::upstream::Args),
     /// The bare forwarder of REST requests (started by the scenarios).
     RestForwarder(rest::forwarder::Args),
+    /// A worker that answers interactions at once (started by the scenarios).
+    InteractionWorker(interactions::worker::Args),
     /// The consumer of a RabbitMQ exchange (started by the scenarios).
     Consumer(consumer::Args),
 }
@@ -108,6 +113,7 @@ fn main() -> Result<()> {
         Command::Consumer(args) => return consumer::run(args),
         Command::RestUpstream(args) => return rest::upstream::run(args),
         Command::RestForwarder(args) => return rest::forwarder::run(args),
+        Command::InteractionWorker(args) => return interactions::worker::run(args),
         _ => {}
     }
     let scratch =
@@ -128,6 +134,7 @@ fn measure(setup: &Setup, command: &Command) -> Result<()> {
         Command::Idle(args) => idle::run(setup, args),
         Command::Amqp(args) => scenario::amqp::run(setup, args),
         Command::Api(args) => scenario::api::run(setup, args),
+        Command::Interactions(args) => scenario::interactions::run(setup, args),
         Command::Replicas(args) => replicas::run(setup, args),
         Command::All => all(setup),
         // Handled before any set-up.
@@ -136,6 +143,7 @@ fn measure(setup: &Setup, command: &Command) -> Result<()> {
         | Command::Publisher(_)
         | Command::Consumer(_)
         | Command::RestUpstream(_)
+        | Command::InteractionWorker(_)
         | Command::RestForwarder(_) => Ok(()),
     }
 }

@@ -22,10 +22,10 @@ use tokio::time::timeout;
 
 use crate::amqp;
 
-/// Exchanges that a `ws` declares, below its prefix.
-const EXCHANGES: [&str; 4] = ["events", "dead", "commands", "requests"];
-/// Queues that stay when it ends.
-const QUEUES: [&str; 2] = ["commands.guild", "requests.state"];
+/// Exchanges that services declare, below their prefix.
+const EXCHANGES: [&str; 6] = ["events", "dead", "commands", "requests", "interactions", "webhook-events"];
+/// Queues that stay when these end.
+const QUEUES: [&str; 3] = ["commands.guild", "requests.state", "interactions.late"];
 /// Longest time for all of them.
 const REMOVING: Duration = Duration::from_secs(30);
 /// Keys in one command.

@@ -14,6 +14,9 @@ pub(crate) async fn run(settings: &SettingsFlag, options: &Up) -> anyhow::Result
         Ok(written) => written,
         Err(problems) => return Ok(ALL.refuse(&problems)),
     };
+    if options.run.health {
+        return Ok(ALL.health(&written).await);
+    }
     let mut announcement = options.run.announcement();
     if !options.simulate {
         return Ok(ALL.run(&written, &announcement).await?);

@@ -156,6 +156,25 @@ fn while_discord_is_out_of_reach_readyz_says_so_and_sigterm_ends_with_0() {
     assert_eq!(holdfast.terminate(), Some(0));
 }
 
+#[test]
+fn a_container_can_ask_whether_the_service_in_it_is_well() {
+    let admin = format!("0.0.0.0:{}", free_port());
+    let settings = format!("[admin]\nlisten = \"{admin}\"\n[api]\nlisten = \"127.0.0.1:0\"\n");
+    let folder = Folder::with("holdfast.toml", &settings);
+    for command in ["api", "up"] {
+        let asked = || folder.run(&[command, "--health"]);
+        assert_eq!(asked().status.code(), Some(1), "nobody is there");
+        assert!(
+            String::from_utf8_lossy(&asked().stderr).contains("can't be asked"),
+            "{asked:?}",
+            asked = asked()
+        );
+        let mut holdfast = Running::start(&folder, &[command], command);
+        assert_eq!(asked().status.code(), Some(0), "{:?}", asked());
+        assert_eq!(holdfast.terminate(), Some(0));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_port_in_use_is_an_error_that_names_the_setting() {
     let discord = discord(Limits::default()).await;
@@ -253,8 +272,10 @@ impl Folder {
         let mut command = Command::new(env!("CARGO_BIN_EXE_holdfast"));
         command.args(args).current_dir(self.path()).env_remove("DISCORD_TOKEN").env_remove("HOLDFAST_CONFIG");
         if !self.path().join("config.json").exists() && !args.contains(&"config") {
-            command.env("HOLDFAST__ADMIN__LISTEN", "127.0.0.1:0");
             let text = std::fs::read_to_string(self.path().join("holdfast.toml")).unwrap_or_default();
+            if !text.contains("[admin]") {
+                command.env("HOLDFAST__ADMIN__LISTEN", "127.0.0.1:0");
+            }
             if !text.contains("listen") {
                 command.env("HOLDFAST__WS__LISTEN", "127.0.0.1:0");
             }

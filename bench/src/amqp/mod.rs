@@ -12,7 +12,7 @@ use lapin::{Channel, Connection, ConnectionProperties};
 use tokio::time::timeout;
 
 /// Longest wait for a connection, and for a few declarations.
-const SETUP: Duration = Duration::from_secs(10);
+pub(crate) const SETUP: Duration = Duration::from_secs(10);
 
 /// A connection, and a channel of it.
 pub(crate) async fn connect(broker: &str) -> Result<(Connection, Channel)> {

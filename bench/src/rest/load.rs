@@ -5,6 +5,7 @@
 
 use std::{
     net::SocketAddr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -15,6 +16,8 @@ use tokio::{
     net::TcpStream,
 };
 
+use crate::interactions::post::Signer;
+
 /// Channels that requests are spread over.
 const CHANNELS: usize = 1_000;
 
@@ -23,7 +26,7 @@ const BODY: &str =
     r#"{"content":"A message of some length, as bots send them: about a hundred bytes in all.","tts":false}"#;
 
 /// What callers do.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Load {
     /// Where they connect.
     pub(crate) address: SocketAddr,
@@ -33,6 +36,17 @@ pub(crate) struct Load {
     pub(crate) rate: Option<u32>,
     /// How long.
     pub(crate) seconds: f64,
+    /// What they ask for.
+    pub(crate) requests: Requests,
+}
+
+/// What callers ask for.
+#[derive(Clone, Debug)]
+pub(crate) enum Requests {
+    /// To send messages, to channels in turn.
+    Messages,
+    /// To have interactions answered, numbered from here on.
+    Interactions(Arc<Signer>, usize),
 }
 
 /// What callers saw.
@@ -48,8 +62,10 @@ pub(crate) fn send(load: Load) -> Result<Seen> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async move {
         let until = Instant::now() + Duration::from_secs_f64(load.seconds);
-        let callers: Vec<_> =
-            (0..load.connections).map(|number| tokio::spawn(caller(load, number, until))).collect();
+        let load = Arc::new(load);
+        let callers: Vec<_> = (0..load.connections)
+            .map(|number| tokio::spawn(caller(Arc::clone(&load), number, until)))
+            .collect();
         let mut seen = Seen { requests: 0, times: Histogram::new(3)? };
         for caller in callers {
             let times = caller.await??;
@@ -60,7 +76,7 @@ pub(crate) fn send(load: Load) -> Result<Seen> {
     })
 }
 
-async fn caller(load: Load, number: usize, until: Instant) -> Result<Histogram<u64>> {
+async fn caller(load: Arc<Load>, number: usize, until: Instant) -> Result<Histogram<u64>> {
     let mut stream = TcpStream::connect(load.address).await.context("connecting")?;
     stream.set_nodelay(true)?;
     let (mut times, mut answer) = (Histogram::new(3)?, vec![0; 4_096]);
@@ -75,22 +91,45 @@ async fn caller(load: Load, number: usize, until: Instant) -> Result<Histogram<u
         if Instant::now() >= until {
             break;
         }
-        let channel = 81_384_788_765_712_384 + (sent * load.connections + number) % CHANNELS;
-        let head = format!(
-            "POST /api/v10/channels/{channel}/messages HTTP/1.1\r\nhost: here\r\nauthorization: Bot sim-token\r\n\
-             user-agent: DiscordBot (bench, 1)\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{BODY}",
-            BODY.len()
-        );
+        let request = load.requests.request(sent * load.connections + number);
         let begun = Instant::now();
-        stream.write_all(head.as_bytes()).await?;
-        read(&mut stream, &mut answer).await?;
+        stream.write_all(&request).await?;
+        let body = read(&mut stream, &mut answer).await?;
+        load.requests.check(body)?;
         times.record(u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX))?;
     }
     Ok(times)
 }
 
-/// Reads one answer, which has to be a success and say how long it is.
-async fn read(stream: &mut TcpStream, buffer: &mut [u8]) -> Result<()> {
+impl Requests {
+    /// The one of this number.
+    fn request(&self, number: usize) -> Vec<u8> {
+        match self {
+            Self::Messages => {
+                let channel = 81_384_788_765_712_384 + number % CHANNELS;
+                format!(
+                    "POST /api/v10/channels/{channel}/messages HTTP/1.1\r\nhost: here\r\n\
+                     authorization: Bot sim-token\r\nuser-agent: DiscordBot (bench, 1)\r\n\
+                     content-type: application/json\r\ncontent-length: {}\r\n\r\n{BODY}",
+                    BODY.len()
+                )
+                .into_bytes()
+            }
+            Self::Interactions(signer, from) => signer.request(from + number),
+        }
+    }
+
+    /// Whether that is what was asked for: an interaction about which one is told to wait isn't answered.
+    fn check(&self, answer: &[u8]) -> Result<()> {
+        match self {
+            Self::Interactions(..) if answer.starts_with(b"{\"type\":5") => bail!("not answered in time"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The body of one answer, which has to be a success and say how long it is.
+async fn read<'a>(stream: &mut TcpStream, buffer: &'a mut [u8]) -> Result<&'a [u8]> {
     let mut filled = 0;
     loop {
         let read = stream.read(&mut buffer[filled..]).await?;
@@ -107,7 +146,7 @@ async fn read(stream: &mut TcpStream, buffer: &mut [u8]) -> Result<()> {
                 bail!("{head}");
             }
             if filled >= end + 4 + length {
-                return Ok(());
+                return Ok(&buffer[end + 4..filled]);
             }
         }
     }

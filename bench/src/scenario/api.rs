@@ -11,7 +11,7 @@ use super::MIB;
 use crate::{
     process::{Process, free_address},
     report::{Column, Results, Sample},
-    rest::load::{Load, send},
+    rest::load::{Load, Requests, send},
     stack::Setup,
 };
 
@@ -123,7 +123,13 @@ fn measure(setup: &Setup, args: &Args, path: Path, rate: Option<u32>) -> Result<
     for (process, address) in [(&upstream, discord), (&middle, address)] {
         process.wait_until(|| Ok(TcpStream::connect(address).is_ok()))?;
     }
-    let load = |seconds| Load { address, connections: args.connections, rate, seconds };
+    let load = |seconds| Load {
+        address,
+        connections: args.connections,
+        rate,
+        seconds,
+        requests: Requests::Messages,
+    };
     send(load(WARM))?;
     thread::sleep(Duration::from_millis(200));
 

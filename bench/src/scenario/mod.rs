@@ -7,6 +7,7 @@ pub(crate) mod api;
 pub(crate) mod burst;
 pub(crate) mod fanout;
 pub(crate) mod idle;
+pub(crate) mod interactions;
 pub(crate) mod latency;
 pub(crate) mod memory;
 pub(crate) mod ready;

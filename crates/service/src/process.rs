@@ -5,6 +5,7 @@
 
 mod announcement;
 mod flags;
+mod health;
 mod part;
 
 use std::fmt::Display;
@@ -135,9 +136,19 @@ impl<S> Program<S> {
     /// See [`ProcessError`].
     pub async fn start(&self, flag: &SettingsFlag, flags: &RunFlags) -> Result<Exit, ProcessError> {
         match self.find(flag) {
+            Ok(written) if flags.health => Ok(self.health(&written).await),
             Ok(written) => self.run(&written, &flags.announcement()).await,
             Err(problems) => Ok(self.refuse(&problems)),
         }
+    }
+
+    /// Asks the process that runs with these settings whether it is well.
+    pub async fn health(&self, written: &Written) -> Exit {
+        let asked = match self.read(&written.document).into_result() {
+            Ok(settings) => health::ask(&settings.admin).await,
+            Err(problems) => return self.refuse(&problems),
+        };
+        asked.map_or_else(|what| say(self.name, &what, Exit::Error), |()| Exit::Ok)
     }
 
     /// Runs the services that the settings describe until they end, asked to or not.

@@ -62,7 +62,14 @@ pub(crate) async fn answer(front: &Arc<Front>, posted: Posted) -> Answer {
 
 async fn ask(front: &Arc<Front>, asked: &Arc<Asked>) -> Ended {
     let mut cause = "no_worker";
-    for way in &asked.rule.ways {
+    let (ways, mut left) = (&asked.rule.ways, asked.rule.ways.len());
+    for way in ways {
+        left -= 1;
+        // The last one is waited for: it may open, and a late answer is better than none.
+        if left > 0 && !front.ways.is_open(*way) {
+            cause = "unavailable";
+            continue;
+        }
         let mut replies = front.ways.ask(*way, asked);
         match timeout_at(asked.answer_by, replies.next()).await {
             Ok(Some(Ok(Said::Taken))) => return Ended::Taken,

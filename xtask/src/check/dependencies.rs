@@ -70,8 +70,8 @@ const RULES: &[Rule] = &[
         ],
         &[],
     ),
-    // It starts the others as processes, so that it measures what people run.
-    rule("holdfast-bench", &["holdfast-simulator", "holdfast-discord"], &[]),
+    // It starts the others as processes, so that it measures what people run; its workers speak by the contract.
+    rule("holdfast-bench", &["holdfast-simulator", "holdfast-discord", "holdfast-contract"], &[]),
     // A library of others before the service as it is, in one process.
     rule(
         "holdfast-e2e-twilight",

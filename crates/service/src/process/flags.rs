@@ -19,6 +19,9 @@ pub struct RunFlags {
     /// Write the addresses in use to this file as JSON once they are bound (for ports given as 0)
     #[arg(long, value_name = "FILE")]
     pub addresses: Option<PathBuf>,
+    /// Ask the one that runs with the same settings whether it is well: code 0 or 1. For health checks of containers
+    #[arg(long)]
+    pub health: bool,
 }
 
 impl RunFlags {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::BoxStream;
-use holdfast_broker::{Broker, RequestError, Requester};
+use holdfast_broker::{Broker, RequestError, Requester, State};
 
 pub(crate) use amqp::Receipt;
 pub(crate) use worker::Worker;
@@ -68,6 +68,11 @@ impl From<&RequestError> for Failure {
 }
 
 impl Ways {
+    /// Whether asking by it makes sense at the moment.
+    pub(crate) fn is_open(&self, way: WayKind) -> bool {
+        way == WayKind::Http || matches!(*self.broker.state().borrow(), State::Connected)
+    }
+
     /// Asks by one of them.
     pub(crate) fn ask(&self, way: WayKind, asked: &Arc<Asked>) -> Replies {
         let asked = Arc::clone(asked);

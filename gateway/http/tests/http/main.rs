@@ -7,3 +7,4 @@ mod events;
 mod late;
 mod outage;
 mod support;
+mod workers;
