@@ -6,8 +6,22 @@ use std::{error::Error, fs, path::PathBuf};
 const ROOT: &str = "../../proto";
 
 /// Messages that hold secrets or users' content: what `{:?}` shows of them is written by hand, in `src/debug.rs`.
-const CONFIDENTIAL: &[&str] =
-    &["Event", "Guild", "Raw", "VoiceConnection", "MembersChunk", "SoundboardSounds", "ChannelInfo"];
+const CONFIDENTIAL: &[&str] = &[
+    "Event",
+    "Guild",
+    "Raw",
+    "VoiceConnection",
+    "MembersChunk",
+    "SoundboardSounds",
+    "ChannelInfo",
+    "RestRequest",
+    "RestHeader",
+    "RestResponse",
+    "WebhookMessage",
+    "ExecuteWebhook",
+    "EditWebhookMessage",
+    "WebhookFile",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed={ROOT}");

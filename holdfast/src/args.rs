@@ -40,6 +40,8 @@ pub(crate) enum Command {
     Ws(RunFlags),
     /// Start the REST service alone: Discord's API within all limits
     Api(RunFlags),
+    /// Start the webhook service alone: messages from the broker, each webhook's in order
+    Webhook(RunFlags),
     /// Print the effective settings with their origin, secrets masked
     Config,
     /// Check token, gateway, intents, identify budget, ports, folders and limits, and say how to mend each

@@ -16,7 +16,7 @@ use args::{Args, Command};
 use clap::Parser;
 use holdfast_service::process;
 
-use crate::services::{ALL, API, WS};
+use crate::services::{ALL, API, WEBHOOK, WS};
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -29,6 +29,7 @@ fn main() -> ExitCode {
             Command::Up(options) => up::run(settings, options).await,
             Command::Ws(flags) => Ok(WS.start(settings, flags).await?),
             Command::Api(flags) => Ok(API.start(settings, flags).await?),
+            Command::Webhook(flags) => Ok(WEBHOOK.start(settings, flags).await?),
             Command::Config => config::run(settings),
             Command::Doctor => doctor::run(settings).await,
             Command::Reshard(options) => reshard::run(settings, options).await,

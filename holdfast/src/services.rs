@@ -10,6 +10,7 @@ use holdfast_service::settings::Section;
 pub(crate) struct Services {
     pub(crate) ws: holdfast_ws::Config,
     pub(crate) api: holdfast_api::Config,
+    pub(crate) webhook: holdfast_webhook::Config,
     pub(crate) wanted: Wanted,
 }
 
@@ -18,6 +19,7 @@ pub(crate) struct Services {
 pub(crate) struct Wanted {
     ws: bool,
     api: bool,
+    webhook: bool,
 }
 
 /// Everything that the settings say.
@@ -38,6 +40,10 @@ pub(crate) const WS: Program<holdfast_ws::Config> = Program { name: "holdfast", 
 /// The REST service alone, as in `holdfast-api`.
 pub(crate) const API: Program<holdfast_api::Config> = Program { name: "holdfast", ..holdfast_api::PROGRAM };
 
+/// The webhook service alone, as in `holdfast-webhook`.
+pub(crate) const WEBHOOK: Program<holdfast_webhook::Config> =
+    Program { name: "holdfast", ..holdfast_webhook::PROGRAM };
+
 impl Services {
     fn read(root: &Section<'_>) -> Self {
         let ws = holdfast_ws::Config::read(root);
@@ -46,12 +52,24 @@ impl Services {
             token: Some(ws.discord.token.clone()).filter(|token| !token.is_empty()),
             gateway_url: ws.public_url.clone(),
             shards: ws.shards.total,
+            broker: ws.broker.clone(),
             cluster: ws.cluster.clone(),
         };
+        let api = holdfast_api::Config::beside(root, beside);
+        let beside = holdfast_webhook::Beside {
+            api_url: api.api_url.clone(),
+            upstream_timeout: api.upstream_timeout,
+            limits: api.limits.clone(),
+            broker: ws.broker.clone(),
+            cluster: ws.cluster.clone(),
+        };
+        let webhook = holdfast_webhook::Config::beside(root, beside);
         let written = |section| root.origin(section).is_some();
-        let (has_ws, has_api) = (written("ws"), written("api"));
-        let wanted = Wanted { ws: has_ws || !has_api, api: has_api || !has_ws };
-        Self { api: holdfast_api::Config::beside(root, beside), ws, wanted }
+        let named = ["ws", "api", "webhook"].map(written);
+        let [has_ws, has_api, has_webhook] = named;
+        let none = named == [false; 3];
+        let wanted = Wanted { ws: has_ws || none, api: has_api || none, webhook: has_webhook };
+        Self { ws, api, webhook, wanted }
     }
 
     fn parts(self) -> Result<Vec<Part>, BindError> {
@@ -61,6 +79,9 @@ impl Services {
         }
         if self.wanted.api {
             parts.push(holdfast_api::part(self.api)?);
+        }
+        if self.wanted.webhook {
+            parts.push(holdfast_webhook::part(self.webhook));
         }
         Ok(parts)
     }

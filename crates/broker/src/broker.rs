@@ -89,6 +89,21 @@ enum Kind {
 }
 
 impl Broker {
+    /// The broker of this process, which all its services share: RabbitMQ if there are settings for it, else memory.
+    ///
+    /// # Errors
+    /// See [`Broker::connect`].
+    pub async fn of_process(settings: Option<&BrokerSettings>, service: &Service) -> Result<Self, Refusal> {
+        service
+            .once(async {
+                match settings {
+                    Some(settings) => Self::connect(settings, service).await,
+                    None => Ok(Self::memory(&BrokerSettings::at("").prefix, service)),
+                }
+            })
+            .await
+    }
+
     /// Connects to RabbitMQ, declares the exchange of the dead, and stays connected: whenever a connection ends, it is made again, without ever giving up.
     /// Returns once the first attempt has succeeded or failed; a broker that can't be reached is waited for in the
     /// background, and [`Broker::state`] says so.

@@ -3,7 +3,9 @@
 
 use prost::Name;
 
-use crate::v1::{Command, CommandReply, Event, Gap, GetGuild, Guild};
+use crate::v1::{
+    Command, CommandReply, Event, Gap, GetGuild, Guild, RestReply, RestRequest, WebhookMessage, WebhookReply,
+};
 
 /// Revision of the contract that this crate holds: what we write into `schema`.
 pub const SCHEMA: u32 = 1;
@@ -31,4 +33,15 @@ macro_rules! bodies {
     };
 }
 
-bodies!(Event, Gap, Command, CommandReply, GetGuild, Guild);
+bodies!(
+    Event,
+    Gap,
+    Command,
+    CommandReply,
+    GetGuild,
+    Guild,
+    RestRequest,
+    RestReply,
+    WebhookMessage,
+    WebhookReply
+);

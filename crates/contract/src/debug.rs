@@ -4,7 +4,11 @@
 
 use std::fmt;
 
-use crate::v1::{ChannelInfo, Event, Guild, MembersChunk, Raw, SoundboardSounds, VoiceConnection, guild};
+use crate::v1::{
+    ChannelInfo, EditWebhookMessage, Event, ExecuteWebhook, Guild, MembersChunk, Raw, RestHeader,
+    RestRequest, RestResponse, SoundboardSounds, VoiceConnection, WebhookFile, WebhookMessage, guild,
+    webhook_file, webhook_message,
+};
 
 /// Stands for bytes that aren't shown.
 struct Length(usize);
@@ -41,12 +45,39 @@ debug!(VoiceConnection { guild_id, channel_id, user_id, endpoint; session_id, to
 debug!(MembersChunk { guild_id, chunk_index, chunk_count; data });
 debug!(SoundboardSounds { guild_id; data });
 debug!(ChannelInfo { guild_id; data });
+debug!(RestRequest { schema, method, headers, priority, deadline_ms; path, body, idempotency_key });
+debug!(RestHeader { name; value });
+debug!(RestResponse { status, headers; body });
+debug!(WebhookMessage { schema, webhook_id, thread_id, deadline_ms, operation; token, idempotency_key });
+debug!(ExecuteWebhook { files, wait, with_components; body });
+debug!(EditWebhookMessage { message_id, files, with_components; body });
+debug!(WebhookFile { content_type, content; name });
 
 impl fmt::Debug for guild::Found {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Data(data) => f.debug_tuple("Data").field(&Length(data.len())).finish(),
             Self::Error(error) => f.debug_tuple("Error").field(error).finish(),
+        }
+    }
+}
+
+impl fmt::Debug for webhook_message::Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Execute(execute) => execute.fmt(f),
+            Self::Edit(edit) => edit.fmt(f),
+            Self::Delete(delete) => delete.fmt(f),
+        }
+    }
+}
+
+impl fmt::Debug for webhook_file::Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Data(data) => f.debug_tuple("Data").field(&Length(data.len())).finish(),
+            // Whoever knows the address can have the file.
+            Self::Upload(upload) => f.debug_tuple("Upload").field(&Length(upload.len())).finish(),
         }
     }
 }

@@ -8,6 +8,7 @@ pub mod drain;
 mod exit;
 mod listen;
 mod metrics;
+mod once;
 mod open_files;
 mod pages;
 pub mod process;
@@ -44,6 +45,7 @@ pub struct Service {
     pub pages: Pages,
     /// Who owns the tasks. A panic among them ends the process.
     pub tasks: Tasks,
+    once: once::Once,
 }
 
 impl Service {
@@ -53,7 +55,18 @@ impl Service {
         let metrics = Metrics::new();
         let readiness = Readiness::default();
         let pages = Pages::new(&metrics, &readiness);
-        Self { metrics, readiness, pages, tasks: Tasks::new(shutdown) }
+        Self { metrics, readiness, pages, tasks: Tasks::new(shutdown), once: once::Once::default() }
+    }
+
+    /// The one `T` that all services of this process share; made by whoever asks first, while the others wait.
+    ///
+    /// # Errors
+    /// That of `make`; whoever asks next tries again.
+    pub async fn once<T, E>(&self, make: impl Future<Output = Result<T, E>>) -> Result<T, E>
+    where
+        T: Clone + Send + Sync + 'static,
+    {
+        self.once.get(make).await
     }
 }
 

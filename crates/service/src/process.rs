@@ -29,10 +29,10 @@ use crate::{
 const LAST_TASKS: Duration = Duration::from_secs(2);
 
 /// Sections of services and of what they share: a program of one service leaves the others' alone.
-const BUILT: [&str; 4] = ["ws", "api", "broker", "cluster"];
+const BUILT: [&str; 5] = ["ws", "api", "webhook", "broker", "cluster"];
 
 /// Sections whose services are planned.
-const PLANNED: [&str; 3] = ["http", "webhook", "voice"];
+const PLANNED: [&str; 2] = ["http", "voice"];
 
 /// What a process consists of: one service, or all that the settings name.
 #[derive(Debug, Clone, Copy)]

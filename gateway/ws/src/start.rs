@@ -223,7 +223,7 @@ async fn join(
 /// The broker, if there is to be one, and how long a message to it may be.
 async fn broker(config: &Config, service: &Service) -> Result<Option<(Broker, usize)>, Refusal> {
     let Some(settings) = &config.broker else { return Ok(None) };
-    Ok(Some((Broker::connect(settings, service).await?, settings.max_message_bytes)))
+    Ok(Some((Broker::of_process(Some(settings), service).await?, settings.max_message_bytes)))
 }
 
 /// The shards begin: all of `range`, or those that this replica gets.
