@@ -18,6 +18,13 @@ const CONFIDENTIAL: &[&str] = &[
     "Interaction",
     "InteractionReply",
     "WebhookEvent",
+    "RestRequest",
+    "RestHeader",
+    "RestResponse",
+    "WebhookMessage",
+    "ExecuteWebhook",
+    "EditWebhookMessage",
+    "WebhookFile",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -43,6 +43,8 @@ pub(crate) enum Command {
     Api(RunFlags),
     /// Start the service for what Discord posts alone: interactions and webhook events
     Http(RunFlags),
+    /// Start the webhook service alone: messages from the broker, each webhook's in order
+    Webhook(RunFlags),
     /// Print the effective settings with their origin, secrets masked
     Config,
     /// Check token, gateway, intents, identify budget, ports, folders and limits, and say how to mend each

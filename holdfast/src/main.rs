@@ -16,7 +16,7 @@ use args::{Args, Command};
 use clap::Parser;
 use holdfast_service::process;
 
-use crate::services::{ALL, API, HTTP, WS};
+use crate::services::{ALL, API, HTTP, WEBHOOK, WS};
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -30,6 +30,7 @@ fn main() -> ExitCode {
             Command::Ws(flags) => Ok(WS.start(settings, flags).await?),
             Command::Api(flags) => Ok(API.start(settings, flags).await?),
             Command::Http(flags) => Ok(HTTP.start(settings, flags).await?),
+            Command::Webhook(flags) => Ok(WEBHOOK.start(settings, flags).await?),
             Command::Config => config::run(settings),
             Command::Doctor => doctor::run(settings).await,
             Command::Reshard(options) => reshard::run(settings, options).await,

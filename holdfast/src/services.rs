@@ -11,6 +11,7 @@ pub(crate) struct Services {
     pub(crate) ws: holdfast_ws::Config,
     pub(crate) api: holdfast_api::Config,
     pub(crate) http: holdfast_http::Config,
+    pub(crate) webhook: holdfast_webhook::Config,
     pub(crate) wanted: Wanted,
 }
 
@@ -20,6 +21,7 @@ pub(crate) struct Wanted {
     ws: bool,
     api: bool,
     http: bool,
+    webhook: bool,
 }
 
 impl Wanted {
@@ -51,6 +53,10 @@ pub(crate) const API: Program<holdfast_api::Config> = Program { name: "holdfast"
 pub(crate) const HTTP: Program<holdfast_http::Config> =
     Program { name: "holdfast", ..holdfast_http::PROGRAM };
 
+/// The webhook service alone, as in `holdfast-webhook`.
+pub(crate) const WEBHOOK: Program<holdfast_webhook::Config> =
+    Program { name: "holdfast", ..holdfast_webhook::PROGRAM };
+
 impl Services {
     fn read(root: &Section<'_>) -> Self {
         let mut ws = holdfast_ws::Config::read(root);
@@ -59,23 +65,34 @@ impl Services {
             token: Some(ws.discord.token.clone()).filter(|token| !token.is_empty()),
             gateway_url: ws.public_url.clone(),
             shards: ws.shards.total,
+            broker: ws.broker.clone(),
             cluster: ws.cluster.clone(),
         };
-        let written = |section| root.origin(section).is_some();
-        let named = ["ws", "api", "http"].map(written);
-        let [has_ws, has_api, has_http] = named;
-        let none = named == [false; 3];
-        let wanted = Wanted { ws: has_ws || none, api: has_api || none, http: has_http };
         let api = holdfast_api::Config::beside(root, beside);
+        let beside = holdfast_webhook::Beside {
+            api_url: api.api_url.clone(),
+            upstream_timeout: api.upstream_timeout,
+            limits: api.limits.clone(),
+            broker: ws.broker.clone(),
+            cluster: ws.cluster.clone(),
+        };
+        let webhook = holdfast_webhook::Config::beside(root, beside);
+        let written = |section| root.origin(section).is_some();
+        let named = ["ws", "api", "http", "webhook"].map(written);
+        let [has_ws, has_api, has_http, has_webhook] = named;
+        let none = named == [false; 4];
+        let (ws_wanted, api_wanted) = (has_ws || none, has_api || none);
+        let wanted = Wanted { ws: ws_wanted, api: api_wanted, http: has_http, webhook: has_webhook };
         let beside = holdfast_http::Beside {
             api_url: api.api_url.clone(),
+            limits: api.limits.clone(),
             broker: ws.broker.clone(),
             ws: wanted.ws,
             cluster: ws.cluster.clone(),
         };
         let http = holdfast_http::Config::beside(root, beside);
         ws.embedded = wanted.http;
-        Self { ws, api, http, wanted }
+        Self { ws, api, http, webhook, wanted }
     }
 
     fn parts(self) -> Result<Vec<Part>, BindError> {
@@ -88,6 +105,9 @@ impl Services {
         }
         if self.wanted.http {
             parts.push(holdfast_http::part(self.http)?);
+        }
+        if self.wanted.webhook {
+            parts.push(holdfast_webhook::part(self.webhook));
         }
         Ok(parts)
     }

@@ -4,6 +4,7 @@
 //! begin.
 
 mod address;
+mod body;
 mod broker;
 mod consumer;
 mod error;

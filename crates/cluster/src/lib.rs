@@ -39,5 +39,5 @@ pub use settings::{Settings, Times};
 pub use shard::{NotAShard, ShardId};
 pub use store::{Saved, ShardStore, Store};
 pub use unavailable::{StoreState, Unavailable};
-pub use valkey::{CaFileError, RestBucket, RestEnd, RestStore, RestTaken, RestTicket, RestWish};
+pub use valkey::{CaFileError, RestBucket, RestEnd, RestNoted, RestStore, RestTaken, RestTicket, RestWish};
 pub use write_behind::WriteFailed;

@@ -5,7 +5,7 @@ use prost::Name;
 
 use crate::v1::{
     Command, CommandReply, Event, Gap, GetGuild, Guild, Interaction, InteractionReceipt, InteractionReply,
-    WebhookEvent,
+    RestReply, RestRequest, WebhookEvent, WebhookMessage, WebhookReply,
 };
 
 /// Revision of the contract that this crate holds: what we write into `schema`.
@@ -44,5 +44,9 @@ bodies!(
     Interaction,
     InteractionReply,
     InteractionReceipt,
-    WebhookEvent
+    WebhookEvent,
+    RestRequest,
+    RestReply,
+    WebhookMessage,
+    WebhookReply
 );

@@ -5,8 +5,9 @@
 use std::fmt;
 
 use crate::v1::{
-    ChannelInfo, DeliverInteraction, Event, Guild, Interaction, InteractionReply, MembersChunk, Raw,
-    SoundboardSounds, VoiceConnection, WebhookEvent, guild,
+    ChannelInfo, DeliverInteraction, EditWebhookMessage, Event, ExecuteWebhook, Guild, Interaction,
+    InteractionReply, MembersChunk, Raw, RestHeader, RestRequest, RestResponse, SoundboardSounds,
+    VoiceConnection, WebhookEvent, WebhookFile, WebhookMessage, guild, webhook_file, webhook_message,
 };
 
 /// Stands for bytes that aren't shown.
@@ -51,12 +52,39 @@ debug!(Interaction {
 });
 debug!(InteractionReply { schema, content_type; ticket, body });
 debug!(WebhookEvent { schema, application, name, received_at_us, hash, trace; body });
+debug!(RestRequest { schema, method, headers, priority, deadline_ms; path, body, idempotency_key });
+debug!(RestHeader { name; value });
+debug!(RestResponse { status, headers; body });
+debug!(WebhookMessage { schema, webhook_id, thread_id, deadline_ms, operation; token, idempotency_key });
+debug!(ExecuteWebhook { files, wait, with_components; body });
+debug!(EditWebhookMessage { message_id, files, with_components; body });
+debug!(WebhookFile { content_type, content; name });
 
 impl fmt::Debug for guild::Found {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Data(data) => f.debug_tuple("Data").field(&Length(data.len())).finish(),
             Self::Error(error) => f.debug_tuple("Error").field(error).finish(),
+        }
+    }
+}
+
+impl fmt::Debug for webhook_message::Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Execute(execute) => execute.fmt(f),
+            Self::Edit(edit) => edit.fmt(f),
+            Self::Delete(delete) => delete.fmt(f),
+        }
+    }
+}
+
+impl fmt::Debug for webhook_file::Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Data(data) => f.debug_tuple("Data").field(&Length(data.len())).finish(),
+            // Whoever knows the address can have the file.
+            Self::Upload(upload) => f.debug_tuple("Upload").field(&Length(upload.len())).finish(),
         }
     }
 }

@@ -12,10 +12,12 @@ use http::header::AUTHORIZATION;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request, Response};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
+pub use answer::webhook_is_gone;
 use answer::{Verdict, judge};
-pub use payload::{Body, Payload, Stream};
-pub use upstream::{Upstream, UpstreamError};
+pub use payload::{Body, BodyError, Payload, Stream};
+pub use upstream::{Connector, Upstream, UpstreamError, connector};
 
 use crate::limits::{Ask, Caller, Limits, Permit, Priority, Refusal};
 
@@ -38,6 +40,8 @@ pub struct Call {
     pub caller: Caller,
     /// How long it may wait.
     pub deadline: Instant,
+    /// Ends its waiting early; what is sent already goes on.
+    pub stop: Option<CancellationToken>,
 }
 
 /// Why there is no answer of Discord's.
@@ -82,7 +86,7 @@ impl Forwarder {
     /// # Errors
     /// See [`CallError`].
     pub async fn send(&self, call: Call) -> Result<Response<Body>, CallError> {
-        let Call { method, target, below, headers, payload, priority, caller, deadline } = call;
+        let Call { method, target, below, headers, payload, priority, caller, deadline, stop } = call;
         let authorization = headers.get(AUTHORIZATION).cloned();
         let name_topic = payload.changes_name_or_topic(&method);
         let again = payload.whole();
@@ -95,7 +99,13 @@ impl Forwarder {
             caller,
             deadline,
         };
-        let mut permit = self.limits.acquire(&ask).await?;
+        let turn = async || match &stop {
+            Some(stop) => {
+                stop.run_until_cancelled(self.limits.acquire(&ask)).await.unwrap_or(Err(Refusal::Stopped))
+            }
+            None => self.limits.acquire(&ask).await,
+        };
+        let mut permit = turn().await?;
         let request = |payload: Payload, headers: HeaderMap| {
             let mut request = Request::new(payload);
             *request.method_mut() = method.clone();
@@ -116,7 +126,7 @@ impl Forwarder {
                 Err(UpstreamError::Lost { .. }) if method.is_idempotent() && lost == 0 => {
                     lost += 1;
                     self.limits.metrics().retried.inc();
-                    permit = self.limits.acquire(&ask).await?;
+                    permit = turn().await?;
                     continue;
                 }
                 Err(error) => return Err(error.into()),
@@ -125,9 +135,12 @@ impl Forwarder {
                 return Ok(response);
             }
             // What can't be in time is answered with what Discord said.
-            let Ok(next) = self.limits.acquire(&ask).await else { return Ok(response) };
+            permit = match turn().await {
+                Ok(permit) => permit,
+                Err(Refusal::Stopped) => return Err(Refusal::Stopped.into()),
+                Err(_) => return Ok(response),
+            };
             self.limits.metrics().retried.inc();
-            permit = next;
         }
         unreachable!("the loop has no end of its own")
     }

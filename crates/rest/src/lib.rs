@@ -7,13 +7,18 @@ mod client;
 mod error;
 mod forward;
 mod gateway_url;
+mod ledger;
 mod limits;
 
 pub use answers::{Application, CurrentUser, GatewayBot, SessionStartLimit};
 pub use client::Client;
 pub use error::RestError;
-pub use forward::{Body, Call, CallError, Forwarder, Payload, Stream, Upstream, UpstreamError};
+pub use forward::{
+    Body, BodyError, Call, CallError, Connector, Forwarder, Payload, Stream, Upstream, UpstreamError,
+    connector, webhook_is_gone,
+};
 pub use gateway_url::same_place;
+pub use ledger::{Entry, Ledger, ledger_key};
 pub use limits::{
     Ask, Caller, Cause, LimitSettings, Limited, Limits, Metrics as RestMetrics, Permit, Priority, Refusal,
 };

@@ -30,10 +30,10 @@ use crate::{
 const LAST_TASKS: Duration = Duration::from_secs(2);
 
 /// Sections of services and of what they share: a program of one service leaves the others' alone.
-const BUILT: [&str; 5] = ["ws", "api", "http", "broker", "cluster"];
+const BUILT: [&str; 6] = ["ws", "api", "http", "webhook", "broker", "cluster"];
 
 /// Sections whose services are planned.
-const PLANNED: [&str; 2] = ["webhook", "voice"];
+const PLANNED: [&str; 1] = ["voice"];
 
 /// What a process consists of: one service, or all that the settings name.
 #[derive(Debug, Clone, Copy)]

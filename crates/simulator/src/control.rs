@@ -16,6 +16,7 @@ use crate::rest_faults::RestFault;
 use crate::rest_limits::{Limiter, RestLimits};
 use crate::traffic::{Emit, Generators, Sent, Traffic};
 use crate::view::View;
+use crate::webhooks::WebhookMessage;
 use crate::world::{BOT_USER, World, WorldSpec};
 
 /// How long the `wait_for_…` methods wait before they say what didn't happen.
@@ -183,6 +184,17 @@ impl Control {
             Cut::FinRst => FaultKind::FinRst,
         };
         self.fault(&Fault::new(shard, kind))
+    }
+
+    /// What webhooks have sent, in its order.
+    #[must_use]
+    pub fn webhook_messages(&self) -> Vec<WebhookMessage> {
+        lock(&self.hub.webhooks).sent.clone()
+    }
+
+    /// Deletes a webhook: it is gone from now on.
+    pub fn delete_webhook(&self, webhook: u64) {
+        lock(&self.hub.webhooks).gone.insert(webhook);
     }
 
     /// Lets the next REST request that has none yet meet with this.

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Json, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -187,13 +187,13 @@ pub(crate) fn callback(hub: &Hub, token: &str, response: &Value) -> Response {
 }
 
 /// A message that follows ("Create Followup Message"). None: the token isn't an interaction's.
-pub(crate) fn follow_up(hub: &Hub, token: &str, body: &Value) -> Option<Response> {
-    with(hub, token, |followed| followed.follow_ups.push(body.clone()))
+pub(crate) fn follow_up(hub: &Hub, token: &str, body: impl FnOnce() -> Value) -> Option<Response> {
+    with(hub, token, |followed| followed.follow_ups.push(body()))
 }
 
 /// An edit of the answer ("Edit Original Interaction Response"). None: the token isn't an interaction's.
-pub(crate) fn edit(hub: &Hub, token: &str, body: &Value) -> Option<Response> {
-    with(hub, token, |followed| followed.edits.push(body.clone()))
+pub(crate) fn edit(hub: &Hub, token: &str, body: impl FnOnce() -> Value) -> Option<Response> {
+    with(hub, token, |followed| followed.edits.push(body()))
 }
 
 fn with(hub: &Hub, token: &str, what: impl FnOnce(&mut Followed)) -> Option<Response> {
@@ -213,18 +213,6 @@ fn with(hub: &Hub, token: &str, what: impl FnOnce(&mut Followed)) -> Option<Resp
 
 fn refused(status: StatusCode, code: u32, message: &str) -> Response {
     (status, Json(json!({"message": message, "code": code}))).into_response()
-}
-
-/// A body's JSON: all of it, or the part `payload_json` of a form.
-pub(crate) fn json_of(headers: &HeaderMap, body: &[u8]) -> Value {
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if !kind.starts_with("multipart/") {
-        return serde_json::from_slice(body).unwrap_or(Value::Null);
-    }
-    let text = String::from_utf8_lossy(body);
-    let part = text.split_once("name=\"payload_json\"").and_then(|(_, rest)| rest.split_once("\r\n\r\n"));
-    let json = part.and_then(|(_, rest)| rest.split_once("\r\n--")).map_or("", |(json, _)| json);
-    serde_json::from_str(json).unwrap_or(Value::Null)
 }
 
 /// The interaction as Discord sends it.

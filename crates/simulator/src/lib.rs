@@ -38,6 +38,7 @@ mod socket;
 mod template;
 mod traffic;
 mod view;
+mod webhooks;
 mod words;
 mod world;
 
@@ -52,4 +53,5 @@ pub use rest_limits::{Bucket, Refill, RestLimits, SubLimit, operations};
 pub use scenario::{Scenario, Step, StepError, Wish};
 pub use simulator::{Options, Simulator, StartError};
 pub use traffic::{Emit, Sent, Traffic, TrafficKind};
+pub use webhooks::WebhookMessage;
 pub use world::{BOT_USER, WorldSpec, guild_id};

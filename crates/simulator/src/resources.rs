@@ -10,14 +10,15 @@ use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Json, Response};
-use axum::routing::{get, patch, post};
+use axum::routing::{get, post};
 use serde_json::{Value, json};
 
 use crate::clock::{iso8601, unix};
 use crate::hub::{Hub, lock};
-use crate::interactions::{self, json_of};
+use crate::interactions;
 use crate::model::guild_object;
 use crate::rest::{Unauthorised, authorised, own_user};
+use crate::webhooks::json_of;
 
 /// The routes, to be merged with the others under `/api/v10`.
 pub(crate) fn routes() -> Router<Arc<Hub>> {
@@ -32,8 +33,6 @@ pub(crate) fn routes() -> Router<Arc<Hub>> {
         .route("/applications/{application}/commands", get(no_commands).put(commands))
         .route("/applications/{application}/guilds/{guild}/commands", get(no_commands).put(guild_commands))
         .route("/interactions/{id}/{token}/callback", post(callback))
-        .route("/webhooks/{application}/{token}", post(follow_up))
-        .route("/webhooks/{application}/{token}/messages/@original", patch(edit_original))
 }
 
 /// What may go wrong.
@@ -199,24 +198,4 @@ async fn callback(
     body: Bytes,
 ) -> Response {
     interactions::callback(&hub, &token, &json_of(&headers, &body))
-}
-
-async fn follow_up(
-    State(hub): State<Arc<Hub>>,
-    Path((_, token)): Path<(String, String)>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    let answer = interactions::follow_up(&hub, &token, &json_of(&headers, &body));
-    answer.unwrap_or_else(|| Json(json!({})).into_response())
-}
-
-async fn edit_original(
-    State(hub): State<Arc<Hub>>,
-    Path((_, token)): Path<(String, String)>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    let answer = interactions::edit(&hub, &token, &json_of(&headers, &body));
-    answer.unwrap_or_else(|| Json(json!({})).into_response())
 }

@@ -31,6 +31,7 @@ pub(crate) fn routes(hub: Arc<Hub>) -> Router {
         .route("/applications/@me", get(application))
         .route("/oauth2/applications/@me", get(application))
         .merge(crate::resources::routes())
+        .merge(crate::webhooks::routes())
         .fallback(other)
         .method_not_allowed_fallback(other)
         .with_state(Arc::clone(&hub));

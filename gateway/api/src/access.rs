@@ -19,16 +19,18 @@ impl Access {
     /// Whether the request may pass. Requests without a token may, unless there is a secret: they can do nothing that
     /// their sender couldn't do elsewhere.
     pub(crate) fn admits(&self, headers: &HeaderMap) -> bool {
-        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-        let shown = self
-            .secret
-            .as_ref()
-            .is_none_or(|secret| text("holdfast-secret").is_some_and(|it| secret.matches(it)));
-        let own = |only: &Secret| match text(AUTHORIZATION.as_str()) {
+        let shown = headers.get("holdfast-secret").and_then(|value| value.to_str().ok());
+        let knows = |secret: &Secret| shown.is_some_and(|it| secret.matches(it));
+        self.secret.as_ref().is_none_or(knows) && self.takes(headers)
+    }
+
+    /// Whether the request's token is one that is taken.
+    pub(crate) fn takes(&self, headers: &HeaderMap) -> bool {
+        let Some(only) = &self.only else { return true };
+        match headers.get(AUTHORIZATION).map(|value| value.to_str().unwrap_or_default()) {
             Some(value) => value.strip_prefix("Bot ").is_some_and(|token| only.matches(token)),
-            None => !headers.contains_key(AUTHORIZATION),
-        };
-        shown && self.only.as_ref().is_none_or(own)
+            None => true,
+        }
     }
 }
 

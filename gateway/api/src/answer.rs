@@ -24,6 +24,11 @@ impl Problem {
         Self { status, error, message: message.into(), retry_after: None }
     }
 
+    /// Not for this caller.
+    pub(crate) fn access() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "access", "this service does not take your requests")
+    }
+
     /// The answer as the caller gets it.
     pub(crate) fn response(&self) -> Response<Body> {
         let mut body = json!({ "message": self.message, "code": 0 });
@@ -71,6 +76,7 @@ impl From<CallError> for Problem {
 
 fn refused(refusal: &Refusal, message: String) -> Problem {
     let status = match refusal {
+        Refusal::Stopped => StatusCode::SERVICE_UNAVAILABLE,
         Refusal::Token => StatusCode::UNAUTHORIZED,
         Refusal::Webhook => StatusCode::NOT_FOUND,
         _ => StatusCode::TOO_MANY_REQUESTS,

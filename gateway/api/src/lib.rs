@@ -1,19 +1,25 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 //! `api`: takes REST requests of any library as if it were Discord, and sends them on within all limits.
 //!
-//! The way of a request: `listener` (connections) → `front` (what is refused, what is answered here) → `request` (what
-//! goes to Discord) → `holdfast_rest` (limits and connections to Discord). [`start`] puts the parts together.
+//! The way of a request: `listener` (connections) → `front` (what is refused, `uploads`), or `amqp` → `outgoing` (what
+//! goes to Discord, by `request`, and what is answered here) → `sharing` (identical ones, with `cache`) → `holdfast_rest`
+//! (limits and connections to Discord). [`start`] puts the parts together.
 
 mod access;
+mod amqp;
 mod answer;
+mod cache;
 mod front;
 mod gateway;
 mod listener;
 mod metrics;
+mod outgoing;
 mod program;
 mod request;
 pub mod settings;
+mod sharing;
 mod start;
+mod uploads;
 
 pub use program::{PROGRAM, part};
 pub use settings::{Beside, Config};

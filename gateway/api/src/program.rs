@@ -37,13 +37,14 @@ pub fn part(config: Config) -> Result<Part, BindError> {
 }
 
 async fn live(config: Config, listener: TcpListener, service: Service, shutdown: CancellationToken) -> Exit {
-    match start(config, listener, &service, shutdown).await {
-        Ok(api) => {
-            api.wait().await;
-            Exit::Ok
-        }
+    let outcome = match start(config, listener, &service, shutdown).await {
+        Ok(api) => api.wait().await,
+        Err(error) => Err(error),
+    };
+    match outcome {
+        Ok(()) => Exit::Ok,
         Err(error) => {
-            tracing::error!("the REST service could not begin: {error}");
+            tracing::error!("the REST service ended: {error}");
             Exit::Usage
         }
     }

@@ -3,8 +3,10 @@
 //! [`Config`] goes out. Every default stands beside what it fills; docs/configuration.md has the arithmetic.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
+use holdfast_broker::BrokerSettings;
 use holdfast_rest::LimitSettings;
 use holdfast_service::settings::{Document, GIB, KIB, MIB, Section, Value};
 use holdfast_service::{Secret, Tls};
@@ -56,8 +58,26 @@ pub struct Config {
     pub upstream_timeout: Duration,
     /// How long a drain may take.
     pub drain_timeout: Duration,
+    /// The address at which other replicas and `webhook` reach the listener; by default `listen`.
+    pub advertise: Option<String>,
+    /// Whether identical requests that are under way at once share one answer.
+    pub coalesce: bool,
+    /// How long answers to GET are kept to be given again; zero: not at all.
+    pub cache: Duration,
+    /// Bytes of answers that are kept.
+    pub cache_memory: usize,
+    /// Bytes of uploads that are kept for `webhook`.
+    pub uploads: u64,
+    /// Where they are kept; by default where the system keeps such files.
+    pub uploads_dir: Option<PathBuf>,
+    /// How long each is kept.
+    pub upload_expiry: Duration,
+    /// Requests by AMQP that are taken in and not yet answered.
+    pub requests_in_flight: u16,
     /// Limits.
     pub limits: LimitSettings,
+    /// The broker; without it, that of this process.
+    pub broker: Option<BrokerSettings>,
     /// The store in which replicas share one account; without it this process has its own.
     pub cluster: Option<holdfast_cluster::Settings>,
 }
@@ -73,6 +93,8 @@ pub struct Beside {
     pub gateway_url: String,
     /// `ws.shards.total`.
     pub shards: Option<u32>,
+    /// `[broker]`.
+    pub broker: Option<BrokerSettings>,
     /// `[cluster]`.
     pub cluster: Option<holdfast_cluster::Settings>,
 }
@@ -103,14 +125,15 @@ impl Config {
             (ws.url("public_url", "ws://localhost:7878", &["ws", "wss"]), shards)
         });
         let token = token.map(|token| Secret::new(token.expose().trim_start_matches("Bot ").trim()));
+        let broker = BrokerSettings::read(root);
         let cluster = root.optional_section("cluster", holdfast_cluster::Settings::read);
-        Self::beside(root, Beside { api_url, token, gateway_url, shards, cluster })
+        Self::beside(root, Beside { api_url, token, gateway_url, shards, broker, cluster })
     }
 
     /// Reads the section alone.
     #[must_use]
     pub fn beside(root: &Section<'_>, beside: Beside) -> Self {
-        let Beside { api_url, token, gateway_url, shards, cluster } = beside;
+        let Beside { api_url, token, gateway_url, shards, broker, cluster } = beside;
         root.section("api", |api| Self {
             listen: api.address("listen", SocketAddr::from(([127, 0, 0, 1], 7979))),
             tls: Tls::read(api),
@@ -134,7 +157,20 @@ impl Config {
             body_timeout: api.duration("body_timeout", 30 * SECOND, SECOND / 10..=HOUR),
             upstream_timeout: api.duration("upstream_timeout", MINUTE, SECOND / 10..=HOUR),
             drain_timeout: api.duration("drain_timeout", 20 * SECOND, SECOND..=HOUR),
-            limits: limits(api),
+            advertise: api.optional_text("advertise"),
+            coalesce: api.flag("coalesce", true),
+            cache: api.duration("cache", Duration::ZERO, Duration::ZERO..=MINUTE),
+            // 4,096 answers of 4 KiB.
+            cache_memory: size(api.bytes("cache_memory", 16 * MIB, MIB..=2 * GIB)),
+            // Ten files of Discord's own bound for a guild of level 3, 100 MiB.
+            uploads: api.bytes("uploads", GIB, 0..=1024 * GIB),
+            uploads_dir: api.optional_path("uploads_dir"),
+            upload_expiry: api.duration("upload_expiry", 15 * MINUTE, SECOND..=24 * HOUR),
+            // × at most 256 KiB = 256 MiB at worst.
+            requests_in_flight: u16::try_from(api.integer("requests_in_flight", 1_024, 1..=65_535))
+                .unwrap_or(u16::MAX),
+            limits: LimitSettings::read(api),
+            broker,
             cluster,
         })
     }
@@ -145,49 +181,6 @@ impl Default for Config {
     fn default() -> Self {
         Document::empty().read(Self::read).value
     }
-}
-
-fn limits(api: &Section<'_>) -> LimitSettings {
-    let default = LimitSettings::default();
-    let narrow = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
-    let number = |key, default: u32, range| narrow(api.integer(key, u64::from(default), range));
-    let brake = number("invalid_brake", default.invalid_brake, 1..=9_999);
-    let stop = number("invalid_stop", default.invalid_stop, 2..=10_000);
-    if brake >= stop {
-        api.problem("invalid_brake", format!("has to be less than invalid_stop, which is {stop}"));
-    }
-    LimitSettings {
-        global_limit: number("global_limit", default.global_limit, 1..=100_000),
-        global_margin: api.duration("global_margin", default.global_margin, Duration::ZERO..=SECOND),
-        max_waiting: size(api.integer("max_waiting", default.max_waiting as u64, 1..=1_000_000)),
-        attempts: number("attempts", default.attempts, 1..=100),
-        invalid_brake: brake,
-        invalid_stop: stop,
-        egress: api.custom(
-            "egress",
-            default.egress,
-            "letters, digits, \"-\", \"_\" or \".\"",
-            egress,
-            |name| format!("\"{name}\""),
-        ),
-        token_refused_for: api.duration(
-            "token_refused_for",
-            default.token_refused_for,
-            Duration::ZERO..=24 * HOUR,
-        ),
-        webhook_gone_for: api.duration(
-            "webhook_gone_for",
-            default.webhook_gone_for,
-            Duration::ZERO..=24 * HOUR,
-        ),
-    }
-}
-
-/// A name that may stand in a key of the store.
-fn egress(value: &Value) -> Option<String> {
-    let Value::Text(name) = value else { return None };
-    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    (!name.is_empty() && name.len() <= 64 && name.bytes().all(fits)).then(|| name.clone())
 }
 
 /// A flag that means something only with a token of the bot's own.

@@ -5,17 +5,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use holdfast_cluster::RestStore;
-use holdfast_rest::{Forwarder, Limits, RestError, RestMetrics, Upstream};
-use holdfast_service::{Page, Service, Tasks, TlsError};
+use holdfast_broker::{Broker, Refusal};
+use holdfast_rest::{Forwarder, Limits, RestError, Upstream};
+use holdfast_service::{Service, Tasks, TlsError};
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::front::Front;
-use crate::listener;
 use crate::metrics::Metrics;
+use crate::outgoing::Outgoing;
 use crate::settings::Config;
+use crate::uploads::Uploads;
+use crate::{amqp, listener};
 
 /// Why the service never began.
 #[derive(Debug, thiserror::Error)]
@@ -29,13 +32,15 @@ pub enum ApiError {
     /// Certificate or key of the listener.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The broker refuses us.
+    #[error(transparent)]
+    Broker(#[from] Refusal),
 }
 
 /// A running service.
 pub struct Api {
     tasks: Tasks,
-    /// What requests need as long as there are any.
-    limits: Tasks,
+    refused: mpsc::Receiver<Refusal>,
     shutdown: CancellationToken,
     drain: Duration,
 }
@@ -52,37 +57,70 @@ pub async fn start(
 ) -> Result<Api, ApiError> {
     let tls = config.tls.as_ref().map(listener::tls).transpose()?;
     let upstream = Upstream::new(&config.api_url, config.upstream_timeout)?;
-    // The limits outlive connections: who waits for a turn while draining gets it.
-    let (tasks, limited) = (service.tasks.child(), service.tasks.child());
-    let counted = service.metrics.register(|registry| Arc::new(RestMetrics::new(registry)));
+    // The limits are the process's and outlive connections: who waits for a turn while draining gets it.
+    let tasks = service.tasks.child();
     let metrics = service.metrics.register(|registry| Arc::new(Metrics::new(registry)));
-    let store = config.cluster.as_ref().map(|cluster| RestStore::start(cluster, &limited)).transpose()?;
-    let limits = Limits::new(config.limits.clone(), counted, store, &limited);
-    let cleared = limits.clone();
-    service.pages.on_post("/rest/clear", move |_| {
-        cleared.clear();
-        std::future::ready(Page::text("cleared\n"))
-    });
+    let limits = Limits::of_process(&config.limits, config.cluster.as_ref(), service).await?;
     let drain = config.drain_timeout;
-    let forwarder = Forwarder::new(upstream, limits);
-    let front = Arc::new(Front::new(config, forwarder, metrics));
-    info!(url = front.upstream_base(), "api started");
+    let uploads = Uploads::new(&config, &base(&config, &listener), Arc::clone(&metrics));
+    info!(url = config.api_url, "api started");
+    let outgoing = Arc::new(Outgoing::new(config, Forwarder::new(upstream, limits), metrics));
+    if let Some(uploads) = &uploads {
+        tasks.spawn("uploads", uploads.clone().sweep(tasks.token().clone()));
+    }
+    let (refuse, refused) = mpsc::channel(1);
+    tasks.spawn(
+        "requests by AMQP",
+        take_messages(Arc::clone(&outgoing), service.clone(), tasks.token().clone(), refuse),
+    );
+    let front = Arc::new(Front::new(outgoing, uploads));
     tasks.spawn("accepting", listener::serve(front, listener, tls, tasks.clone()));
-    Ok(Api { tasks, limits: limited, shutdown, drain })
+    Ok(Api { tasks, refused, shutdown, drain })
+}
+
+/// Where others reach the listener.
+fn base(config: &Config, listener: &TcpListener) -> String {
+    let scheme = if config.tls.is_some() { "https" } else { "http" };
+    let address = listener.local_addr().unwrap_or(config.listen);
+    let address = config.advertise.clone().unwrap_or_else(|| address.to_string());
+    format!("{scheme}://{address}")
+}
+
+/// The AMQP front. A broker that is away holds up nobody who comes by HTTP.
+async fn take_messages(
+    outgoing: Arc<Outgoing>,
+    service: Service,
+    stop: CancellationToken,
+    refuse: mpsc::Sender<Refusal>,
+) {
+    let connecting = Broker::of_process(outgoing.config.broker.as_ref(), &service);
+    let outcome = match stop.run_until_cancelled(connecting).await {
+        Some(Ok(broker)) => amqp::run(outgoing, broker, stop).await,
+        Some(Err(refusal)) => Err(refusal),
+        None => Ok(()),
+    };
+    if let Err(refusal) = outcome {
+        // One is enough: the service ends with it.
+        let _ = refuse.try_send(refusal);
+    }
 }
 
 impl Api {
     /// Waits for the end, and brings it about in order when it is asked for.
-    pub async fn wait(self) {
-        tokio::select! { biased;
-            () = self.shutdown.cancelled() => {}
+    ///
+    /// # Errors
+    /// The broker refuses us.
+    pub async fn wait(mut self) -> Result<(), ApiError> {
+        let outcome = tokio::select! { biased;
+            () = self.shutdown.cancelled() => Ok(()),
             // A task has panicked: the owner says so.
-            () = self.tasks.token().cancelled() => {}
-        }
+            () = self.tasks.token().cancelled() => Ok(()),
+            Some(refusal) = self.refused.recv() => Err(refusal.into()),
+        };
         // A little less than the process waits, so that it is said here what was left.
         if let Err(unfinished) = self.tasks.finish(self.drain.mul_f64(0.9)).await {
             warn!(%unfinished, "not all requests were answered in time (api.drain_timeout)");
         }
-        let _ = self.limits.finish(self.drain.mul_f64(0.05)).await;
+        outcome
     }
 }

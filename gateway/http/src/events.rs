@@ -5,11 +5,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use holdfast_broker::{Broker, HEADER_TRACE, Publication, PublishError};
+use holdfast_broker::{Broker, HEADER_TRACE, Message, Publication, PublishError};
 use holdfast_contract::SCHEMA;
 use holdfast_contract::v1::WebhookEvent;
 use http::{StatusCode, Uri};
-use prost::Message as _;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use tokio::time::timeout_at;
@@ -19,7 +18,6 @@ use crate::answer::{self, Answer};
 use crate::asked::Posted;
 use crate::front::Front;
 use crate::seen::{Key, Seen};
-use crate::ways::amqp::message;
 
 /// Of Discord's 3 s, some go on the way.
 const WITHIN: Duration = Duration::from_millis(2_500);
@@ -124,7 +122,7 @@ async fn go(front: &Front, posted: &Posted, application: u64, name: &str, hash: 
         trace: posted.trace.clone(),
         body: posted.body.clone(),
     };
-    let mut message = message::<WebhookEvent>(event.encode_to_vec());
+    let mut message = Message::of(&event);
     message.properties.message_id = Some(hash.into());
     message.properties.persistent = true;
     if !posted.trace.is_empty() {

@@ -151,6 +151,7 @@ impl Late {
             priority: Some(Priority::High),
             caller: Caller(0),
             deadline,
+            stop: None,
         })
     }
 }
@@ -202,7 +203,7 @@ pub(crate) async fn run(
 }
 
 async fn take(broker: &Broker, late: &Late, metrics: &Metrics, delivery: Delivery) {
-    let (reply, receipt) = amqp::read(broker, delivery.message.clone());
+    let (reply, receipt) = amqp::read(broker, &delivery.message);
     let ticket = reply.as_ref().ok().and_then(|reply| Ticket::read(&reply.ticket));
     let became = match (reply, &ticket) {
         (Err(error), _) => Err(error),

@@ -88,6 +88,8 @@ pub struct Application {
 pub struct Beside {
     /// `discord.api_url`.
     pub api_url: String,
+    /// What `[api]` says of limits.
+    pub limits: LimitSettings,
     /// The section `[broker]`.
     pub broker: Option<BrokerSettings>,
     /// Whether `ws` is in the same process.
@@ -109,7 +111,11 @@ impl Config {
         if root.origin("http").is_none() {
             root.problem("http.public_key", NO_KEY);
         }
-        Self::beside(root, Beside { api_url, broker, ws: false, cluster })
+        let limits = root.section("api", |api| {
+            api.pass_over_others();
+            LimitSettings::read(api)
+        });
+        Self::beside(root, Beside { api_url, limits, broker, ws: false, cluster })
     }
 
     /// Reads the section alone. Without it, nobody's requests are taken.
@@ -119,7 +125,7 @@ impl Config {
     }
 
     fn of(http: &Section<'_>, beside: Beside) -> Self {
-        let Beside { api_url, broker, ws, cluster } = beside;
+        let Beside { api_url, limits, broker, ws, cluster } = beside;
         Self {
             listen: http.address("listen", SocketAddr::from(([127, 0, 0, 1], 7980))),
             tls: Tls::read(http),
@@ -150,7 +156,7 @@ impl Config {
             api_url,
             broker,
             cluster,
-            limits: LimitSettings::default(),
+            limits,
         }
     }
 }
@@ -160,6 +166,7 @@ impl Default for Config {
     fn default() -> Self {
         let beside = Beside {
             api_url: "https://discord.com/api/v10".to_owned(),
+            limits: LimitSettings::default(),
             broker: None,
             ws: false,
             cluster: None,

@@ -6,10 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holdfast_broker::{Broker, Refusal};
-use holdfast_cluster::RestStore;
-use holdfast_rest::{Forwarder, Limits, RestError, RestMetrics, Upstream};
+use holdfast_rest::{Forwarder, Limits, RestError, Upstream};
 use holdfast_service::{HttpListener, Service, Tasks, TlsError};
-use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -72,7 +70,10 @@ pub async fn start(
     let listener = HttpListener::new(listener, config.tls.as_ref(), config.bounds, connections)?;
     // Without one of its own, in memory: `ws` in the same process is asked by that.
     let broker = Broker::of_process(config.broker.as_ref(), service).await?;
-    let late = Arc::new(Late::new(forwarder(&config, &late_tasks)?, config.remember, config.max_reply));
+    let upstream = Upstream::new(&config.api_url, UPSTREAM_WITHIN)?;
+    // The account that all services of this process share, and with a store all replicas.
+    let limits = Limits::of_process(&config.limits, config.cluster.as_ref(), service).await?;
+    let late = Arc::new(Late::new(Forwarder::new(upstream, limits), config.remember, config.max_reply));
     let (refuse, refused) = mpsc::channel(1);
     let sending =
         late::run(broker.clone(), Arc::clone(&late), Arc::clone(&metrics), late_tasks.token().clone());
@@ -93,14 +94,6 @@ pub async fn start(
     let front = Arc::new(Front::new(config, parts));
     tasks.spawn("accepting", listener.serve(front, tasks.clone()));
     Ok(Http { tasks, late: late_tasks, refused, shutdown, drain })
-}
-
-/// What sends late replies to Discord, within the account that all services share.
-fn forwarder(config: &Config, tasks: &Tasks) -> Result<Forwarder, HttpError> {
-    let upstream = Upstream::new(&config.api_url, UPSTREAM_WITHIN)?;
-    let metrics = Arc::new(RestMetrics::new(&mut Registry::default()));
-    let store = config.cluster.as_ref().map(|cluster| RestStore::start(cluster, tasks)).transpose()?;
-    Ok(Forwarder::new(upstream, Limits::new(config.limits.clone(), metrics, store, tasks)))
 }
 
 impl Http {

@@ -3,11 +3,16 @@
 
 use std::time::Instant;
 
+use holdfast_contract::Body;
+
 use super::replies::REPLY_TO;
 use crate::broker::Broker;
 use crate::consumer::{Consumer, Delivery};
 use crate::error::PublishError;
 use crate::message::{Message, Publication};
+
+/// How often an answer is sent whose arrival isn't confirmed.
+const ATTEMPTS: usize = 3;
 
 /// Receives requests. They are to be asked for promptly: a request's deadline is counted from then.
 pub struct Responder {
@@ -81,6 +86,22 @@ impl Request {
         let mandatory = !queue.starts_with(REPLY_TO);
         let publication = Publication { mandatory, ..Publication::new("", queue, message) };
         self.broker.publish(publication).await
+    }
+
+    /// Sends the one reply, a few times if the connection ends before the broker has confirmed it: the same reply twice
+    /// is one.
+    ///
+    /// # Errors
+    /// As [`Request::reply`].
+    pub async fn answer<T: Body>(&self, body: &T) -> Result<(), PublishError> {
+        let mut outcome = Ok(());
+        for _ in 0..ATTEMPTS {
+            outcome = self.reply(Message::of(body)).await;
+            if !matches!(outcome, Err(PublishError::Unconfirmed(_))) {
+                break;
+            }
+        }
+        outcome
     }
 
     /// The request is done.

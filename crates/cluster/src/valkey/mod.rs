@@ -27,7 +27,7 @@ use self::dial::Dialler;
 use self::keys::Keys;
 use self::link::{Link, Live};
 pub(crate) use self::permits::Shared as SharedPermits;
-pub use self::rest::{RestBucket, RestEnd, RestStore, RestTaken, RestTicket, RestWish};
+pub use self::rest::{RestBucket, RestEnd, RestNoted, RestStore, RestTaken, RestTicket, RestWish};
 use crate::memory::CHANGES;
 use crate::{Change, Identity, Settings, StoreState, Unavailable};
 

@@ -101,6 +101,21 @@ pub enum RestEnd<'a> {
     Unused,
 }
 
+/// What is noted under an idempotency key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RestNoted {
+    /// Nothing was: from now on it counts as begun.
+    Fresh,
+    /// It was begun.
+    Undecided,
+    /// It was done, with this outcome.
+    Done(Vec<u8>),
+}
+
+/// What stands for something that was begun; an outcome has [`DONE`] before it.
+const BEGUN: &[u8] = b"?";
+const DONE: u8 = b'=';
+
 impl RestStore {
     /// Connects in the background, for ever.
     ///
@@ -242,6 +257,62 @@ impl RestStore {
             Value::Int(total) => Ok(u32::try_from(total).unwrap_or(u32::MAX)),
             _ => Err(strange()),
         }
+    }
+
+    /// Notes that something was begun, unless anything is noted already.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn begin(&self, key: &str, expiry: Duration) -> Result<RestNoted, Unavailable> {
+        let mut call = redis::cmd("SET");
+        call.arg(self.done_key(key)).arg(BEGUN).arg("NX").arg("PX").arg(expiry.as_millis() as u64);
+        match self.call(call).await? {
+            // It may lapse in between: then it isn't known how it ended.
+            Value::Nil => Ok(self.noted(key).await?.unwrap_or(RestNoted::Undecided)),
+            _ => Ok(RestNoted::Fresh),
+        }
+    }
+
+    /// What is noted, if anything is.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn noted(&self, key: &str) -> Result<Option<RestNoted>, Unavailable> {
+        let mut call = redis::cmd("GET");
+        call.arg(self.done_key(key));
+        match self.call(call).await? {
+            Value::Nil => Ok(None),
+            Value::BulkString(noted) => Ok(Some(match noted.split_first() {
+                Some((&DONE, outcome)) => RestNoted::Done(outcome.to_vec()),
+                _ => RestNoted::Undecided,
+            })),
+            _ => Err(strange()),
+        }
+    }
+
+    /// Notes the outcome of what was done.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn done(&self, key: &str, outcome: &[u8], expiry: Duration) -> Result<(), Unavailable> {
+        let noted: Vec<u8> = [DONE].iter().chain(outcome).copied().collect();
+        let mut call = redis::cmd("SET");
+        call.arg(self.done_key(key)).arg(noted).arg("PX").arg(expiry.as_millis() as u64);
+        self.call(call).await.map(|_| ())
+    }
+
+    /// Notes nothing any more.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn undone(&self, key: &str) -> Result<(), Unavailable> {
+        let mut call = redis::cmd("DEL");
+        call.arg(self.done_key(key));
+        self.call(call).await.map(|_| ())
+    }
+
+    fn done_key(&self, key: &str) -> String {
+        format!("{}:{{{key}}}:done", self.prefix)
     }
 
     async fn call(&self, call: Cmd) -> Result<Value, Unavailable> {

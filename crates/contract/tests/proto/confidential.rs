@@ -4,8 +4,9 @@
 use std::fmt::Debug;
 
 use holdfast_contract::v1::{
-    ChannelInfo, Command, CommandReply, Event, Guild, MembersChunk, Raw, SoundboardSounds, VoiceConnection,
-    command, command_reply, guild,
+    ChannelInfo, Command, CommandReply, EditWebhookMessage, Event, ExecuteWebhook, Guild, MembersChunk, Raw,
+    RestHeader, RestReply, RestRequest, RestResponse, SoundboardSounds, VoiceConnection, WebhookFile,
+    WebhookMessage, WebhookReply, command, command_reply, guild, rest_reply, webhook_file, webhook_message,
 };
 use prost_reflect::{FieldDescriptor, Kind, Value};
 
@@ -25,6 +26,11 @@ fn payloads_and_credentials_are_not_shown() {
     };
     let raw = Raw { opcode: 9, data: data() };
     let found = Some(guild::Found::Data(data()));
+    let header = RestHeader { name: "authorization".to_owned(), value: data() };
+    let response = RestResponse { status: 200, headers: vec![header.clone()], body: data() };
+    let content = Some(webhook_file::Content::Data(data()));
+    let files = vec![WebhookFile { content, ..WebhookFile::default() }];
+    let execute = ExecuteWebhook { body: data(), files, ..ExecuteWebhook::default() };
     let shown: &[&dyn Debug] = &[
         &Event { data: data(), name: "MESSAGE_CREATE".to_owned(), ..Event::default() },
         &Guild { found, ..Guild::default() },
@@ -39,6 +45,16 @@ fn payloads_and_credentials_are_not_shown() {
         &MembersChunk { data: data(), ..MembersChunk::default() },
         &SoundboardSounds { data: data(), ..SoundboardSounds::default() },
         &ChannelInfo { data: data(), ..ChannelInfo::default() },
+        &RestRequest { headers: vec![header.clone()], path: SECRET.to_owned(), ..RestRequest::default() },
+        &RestReply { result: Some(rest_reply::Result::Response(response.clone())), ..RestReply::default() },
+        &WebhookMessage {
+            token: SECRET.to_owned(),
+            operation: Some(webhook_message::Operation::Execute(execute)),
+            ..WebhookMessage::default()
+        },
+        &EditWebhookMessage { body: data(), ..EditWebhookMessage::default() },
+        &webhook_file::Content::Upload(SECRET.to_owned()),
+        &WebhookReply { response: Some(response), ..WebhookReply::default() },
     ];
     for message in shown {
         let text = format!("{message:?} {message:#?}");

@@ -38,6 +38,18 @@ struct Said {
     code: u64,
 }
 
+/// Whether the body of an error says that the webhook is no more, or its token another.
+#[must_use]
+pub fn webhook_is_gone(body: &[u8]) -> bool {
+    serde_json::from_slice(body).is_ok_and(|said: Said| said.names_no_webhook())
+}
+
+impl Said {
+    fn names_no_webhook(&self) -> bool {
+        matches!(self.code, UNKNOWN_WEBHOOK | INVALID_WEBHOOK_TOKEN)
+    }
+}
+
 /// Judges an answer.
 pub(super) async fn judge(
     response: Response<Body>,
@@ -60,9 +72,7 @@ pub(super) async fn judge(
     let verdict = match status {
         StatusCode::TOO_MANY_REQUESTS => Verdict::Limited(limited(&head.headers, &said)),
         StatusCode::FORBIDDEN => Verdict::Limited(limited(&head.headers, &Said::default())),
-        _ if matches!(said.code, UNKNOWN_WEBHOOK | INVALID_WEBHOOK_TOKEN) && route.exempt => {
-            Verdict::WebhookGone
-        }
+        _ if said.names_no_webhook() && route.exempt => Verdict::WebhookGone,
         StatusCode::UNAUTHORIZED if !route.exempt => Verdict::TokenRefused,
         _ => Verdict::Fine,
     };

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Method;
+use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::{Body as HttpBody, Frame, Incoming as Arriving, SizeHint};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use tokio::time::{Instant, Sleep, sleep};
 
 /// What a body may fail with.
-type BodyError = Box<dyn std::error::Error + Send + Sync>;
+pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A request's body.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub enum Payload {
     Whole(Bytes),
     /// As it arrives.
     Stream(Stream),
+    /// As somebody makes it, once.
+    Made(UnsyncBoxBody<Bytes, BodyError>),
 }
 
 /// A request's body as it arrives, within bounds.
@@ -50,6 +53,8 @@ pub enum Body {
     Whole(Option<Bytes>),
     /// As it arrives.
     Stream(Arriving),
+    /// As somebody makes it.
+    Made(UnsyncBoxBody<Bytes, BodyError>),
 }
 
 #[derive(Deserialize)]
@@ -63,7 +68,7 @@ impl Payload {
     pub(super) fn whole(&self) -> Option<Bytes> {
         match self {
             Self::Whole(body) => Some(body.clone()),
-            Self::Stream(_) => None,
+            Self::Stream(_) | Self::Made(_) => None,
         }
     }
 
@@ -124,6 +129,7 @@ impl HttpBody for Payload {
             Self::Whole(body) if body.is_empty() => Poll::Ready(None),
             Self::Whole(body) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(body))))),
             Self::Stream(stream) => stream.poll(cx),
+            Self::Made(body) => Pin::new(body).poll_frame(cx),
         }
     }
 
@@ -131,6 +137,7 @@ impl HttpBody for Payload {
         match self {
             Self::Whole(body) => body.is_empty(),
             Self::Stream(stream) => stream.body.is_end_stream(),
+            Self::Made(body) => body.is_end_stream(),
         }
     }
 
@@ -138,21 +145,23 @@ impl HttpBody for Payload {
         match self {
             Self::Whole(body) => SizeHint::with_exact(body.len() as u64),
             Self::Stream(stream) => stream.body.size_hint(),
+            Self::Made(body) => body.size_hint(),
         }
     }
 }
 
 impl HttpBody for Body {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Whole(body) => Poll::Ready(body.take().map(|body| Ok(Frame::data(body)))),
-            Self::Stream(body) => Pin::new(body).poll_frame(cx),
+            Self::Stream(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            Self::Made(body) => Pin::new(body).poll_frame(cx),
         }
     }
 
@@ -160,6 +169,7 @@ impl HttpBody for Body {
         match self {
             Self::Whole(body) => body.is_none(),
             Self::Stream(body) => body.is_end_stream(),
+            Self::Made(body) => body.is_end_stream(),
         }
     }
 
@@ -167,6 +177,7 @@ impl HttpBody for Body {
         match self {
             Self::Whole(body) => SizeHint::with_exact(body.as_ref().map_or(0, |body| body.len() as u64)),
             Self::Stream(body) => body.size_hint(),
+            Self::Made(body) => body.size_hint(),
         }
     }
 }

@@ -22,10 +22,28 @@ const IDLE_CONNECTIONS: usize = 256;
 /// How long a connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(10);
 
+/// Makes connections, with TLS where the address asks for it.
+pub type Connector = HttpsConnector<HttpConnector>;
+
+/// Makes connections as all of our services do that ask by HTTP.
+///
+/// # Errors
+/// There is no TLS.
+pub fn connector() -> Result<Connector, RestError> {
+    let mut http = HttpConnector::new();
+    http.enforce_http(false);
+    http.set_nodelay(true);
+    http.set_connect_timeout(Some(CONNECT));
+    let https = HttpsConnectorBuilder::new()
+        .with_provider_and_webpki_roots(rustls::crypto::ring::default_provider())
+        .map_err(|error| RestError::Address { reason: error.to_string() })?;
+    Ok(https.https_or_http().enable_all_versions().wrap_connector(http))
+}
+
 /// Where requests go.
 #[derive(Clone, Debug)]
 pub struct Upstream {
-    pool: Pool<HttpsConnector<HttpConnector>, Payload>,
+    pool: Pool<Connector, Payload>,
     scheme: Scheme,
     authority: Authority,
     /// `/api/v10`: what stands before a path without a version.
@@ -73,16 +91,7 @@ impl Upstream {
         }
         let base =
             parts.path_and_query.map_or(String::new(), |path| path.path().trim_end_matches('/').to_owned());
-        let mut http = HttpConnector::new();
-        http.enforce_http(false);
-        http.set_nodelay(true);
-        http.set_connect_timeout(Some(CONNECT));
-        let connector = HttpsConnectorBuilder::new()
-            .with_provider_and_webpki_roots(rustls::crypto::ring::default_provider())
-            .map_err(|error| wrong(&error.to_string()))?
-            .https_or_http()
-            .enable_all_versions()
-            .wrap_connector(http);
+        let connector = connector()?;
         let pool = Pool::builder(TokioExecutor::new())
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(IDLE_CONNECTIONS)

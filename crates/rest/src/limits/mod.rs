@@ -20,9 +20,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use account::{Account, Clock};
 pub use fair::{Caller, Priority};
-use holdfast_cluster::RestStore;
+use holdfast_cluster::{CaFileError, RestStore};
 use holdfast_discord::rest::{InvalidGuard, Standing, find};
-use holdfast_service::Tasks;
+use holdfast_service::{Page, Service, Tasks};
 pub use metrics::{Cause, Metrics};
 use permit::Held;
 pub use permit::{Limited, Permit};
@@ -33,6 +33,8 @@ use shared::{Lanes, NoGrant};
 use slot::Wish;
 use state::State;
 use tokio::time::Instant;
+
+use crate::ledger::Ledger;
 
 /// Accounts are looked through for idle ones when there are so many: one takes about 10 KiB.
 const ACCOUNTS: usize = 1_024;
@@ -61,6 +63,7 @@ struct Inner {
     store: Option<RestStore>,
     /// Invalid requests that the store hasn't heard of.
     untold: AtomicU32,
+    ledger: Ledger,
 }
 
 /// A request that wants to go.
@@ -93,6 +96,7 @@ impl Limits {
         tasks: &Tasks,
     ) -> Self {
         let inner = Inner {
+            ledger: Ledger::new(store.clone()),
             store,
             untold: AtomicU32::new(0),
             guard: Mutex::new(InvalidGuard::new(settings.invalid_brake, settings.invalid_stop)),
@@ -107,6 +111,38 @@ impl Limits {
         let limits = Self { inner: Arc::new(inner) };
         tasks.spawn("invalid requests", Arc::clone(&limits.inner).follow_invalid());
         limits
+    }
+
+    /// The limits of this process, which all its services that send share: whoever asks first has them made, with the
+    /// store of `cluster` where there is one. `POST /rest/clear` of the admin listener [clears](Limits::clear) them.
+    ///
+    /// # Errors
+    /// The store's certificates can't be used.
+    pub async fn of_process(
+        settings: &LimitSettings,
+        cluster: Option<&holdfast_cluster::Settings>,
+        service: &Service,
+    ) -> Result<Self, CaFileError> {
+        let make = async {
+            let metrics = service.metrics.register(|registry| Arc::new(Metrics::new(registry)));
+            // Its connection lives as long as anybody has it: nobody waits for its end.
+            let connection = service.tasks.child();
+            let store = cluster.map(|cluster| RestStore::start(cluster, &connection)).transpose()?;
+            let limits = Self::new(settings.clone(), metrics, store, &service.tasks);
+            let cleared = limits.clone();
+            service.pages.on_post("/rest/clear", move |_| {
+                cleared.clear();
+                std::future::ready(Page::text("cleared\n"))
+            });
+            Ok(limits)
+        };
+        service.once(make).await
+    }
+
+    /// What was done lately, by idempotency keys.
+    #[must_use]
+    pub fn ledger(&self) -> &Ledger {
+        &self.inner.ledger
     }
 
     /// Waits until the request may be sent. Dropping the future gives its place up.

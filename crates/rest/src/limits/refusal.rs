@@ -36,6 +36,9 @@ pub enum Refusal {
     /// Discord doesn't know the webhook.
     #[error("Discord does not know this webhook: it was refused lately")]
     Webhook,
+    /// Whoever sends it is ending.
+    #[error("the service is ending")]
+    Stopped,
 }
 
 impl Refusal {
@@ -49,6 +52,7 @@ impl Refusal {
             Self::Banned { .. } => "banned",
             Self::Token => "token-refused",
             Self::Webhook => "webhook-gone",
+            Self::Stopped => "stopped",
         }
     }
 
@@ -60,7 +64,7 @@ impl Refusal {
             | Self::Full { retry_after }
             | Self::Guarded { retry_after }
             | Self::Banned { retry_after } => Some(*retry_after),
-            Self::Token | Self::Webhook => None,
+            Self::Token | Self::Webhook | Self::Stopped => None,
         }
     }
 }

@@ -1,7 +1,13 @@
 // SPDX-License-Identifier: AGPL-3.0-only
-//! What the limits need to know. Defaults stand beside what they fill; docs/configuration.md has the arithmetic.
+//! What the limits need to know: keys of `[api]`, which all services that send share. Defaults stand beside what they fill; docs/configuration.md has the arithmetic.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
+
+use holdfast_service::settings::{Section, Value};
+
+const SECOND: Duration = Duration::from_secs(1);
+const DAY: Duration = Duration::from_secs(86_400);
 
 /// Bounds of what is sent, and of who waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,4 +49,51 @@ impl Default for LimitSettings {
             webhook_gone_for: Duration::from_secs(3600),
         }
     }
+}
+
+impl LimitSettings {
+    /// Reads the keys of the section `[api]` that are about limits.
+    #[must_use]
+    pub fn read(api: &Section<'_>) -> Self {
+        let default = Self::default();
+        let number = |key, default: u32, range: RangeInclusive<u64>| {
+            u32::try_from(api.integer(key, u64::from(default), range)).unwrap_or(u32::MAX)
+        };
+        let invalid_brake = number("invalid_brake", default.invalid_brake, 1..=9_999);
+        let invalid_stop = number("invalid_stop", default.invalid_stop, 2..=10_000);
+        if invalid_brake >= invalid_stop {
+            let what = format!("has to be less than invalid_stop, which is {invalid_stop}");
+            api.problem("invalid_brake", what);
+        }
+        let waiting = api.integer("max_waiting", default.max_waiting as u64, 1..=1_000_000);
+        let up_to_a_day = Duration::ZERO..=DAY;
+        Self {
+            global_limit: number("global_limit", default.global_limit, 1..=100_000),
+            global_margin: api.duration("global_margin", default.global_margin, Duration::ZERO..=SECOND),
+            max_waiting: usize::try_from(waiting).unwrap_or(usize::MAX),
+            attempts: number("attempts", default.attempts, 1..=100),
+            invalid_brake,
+            invalid_stop,
+            egress: api.custom(
+                "egress",
+                default.egress,
+                "letters, digits, \"-\", \"_\" or \".\"",
+                egress,
+                |name| format!("\"{name}\""),
+            ),
+            token_refused_for: api.duration(
+                "token_refused_for",
+                default.token_refused_for,
+                up_to_a_day.clone(),
+            ),
+            webhook_gone_for: api.duration("webhook_gone_for", default.webhook_gone_for, up_to_a_day),
+        }
+    }
+}
+
+/// A name that may stand in a key of the store.
+fn egress(value: &Value) -> Option<String> {
+    let Value::Text(name) = value else { return None };
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    (!name.is_empty() && name.len() <= 64 && name.bytes().all(fits)).then(|| name.clone())
 }

@@ -163,7 +163,9 @@ impl Lanes {
                         Priority::Normal => Duration::from_millis(4),
                         Priority::Low => Duration::from_millis(12),
                     };
-                    sleep(time + behind).await;
+                    if self.tasks.token().run_until_cancelled(sleep(time + behind)).await.is_none() {
+                        return;
+                    }
                 }
                 Ok(_) => {
                     let _ = timeout(AGAIN, answered.notified()).await;

@@ -7,13 +7,11 @@ use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
 use holdfast_broker::{Broker, HEADER_TRACE, Message, Publication, RequestError, Requester, Text};
+use holdfast_contract::SCHEMA;
 use holdfast_contract::v1::{
-    Error, ErrorCode, Interaction, InteractionKind as Kind, InteractionReceipt, InteractionReply,
-    ReplyOutcome,
+    Error, Interaction, InteractionKind as Kind, InteractionReceipt, InteractionReply, ReplyOutcome,
 };
-use holdfast_contract::{Body, CONTENT_TYPE, SCHEMA};
 use holdfast_discord::interaction::InteractionKind;
-use prost::Message as _;
 
 use tokio::time::timeout;
 
@@ -22,6 +20,8 @@ use crate::asked::Asked;
 use crate::reply::Raw;
 use crate::routes::key;
 
+/// RabbitMQ takes nothing larger; what may be sent is judged later.
+const MAX_REPLY: usize = 128 << 20;
 /// A broker that is away gets no receipts.
 const RECEIPT_WITHIN: Duration = Duration::from_secs(5);
 
@@ -69,7 +69,7 @@ fn publication(broker: &Broker, asked: &Asked) -> Publication {
         ticket: asked.ticket.bytes(),
         body: posted.body.clone(),
     };
-    let mut message = message::<Interaction>(interaction.encode_to_vec());
+    let mut message = Message::of(&interaction);
     if !posted.trace.is_empty() {
         message = message.header(HEADER_TRACE, posted.trace.clone());
     }
@@ -88,16 +88,9 @@ fn number(kind: InteractionKind) -> i32 {
     known.into()
 }
 
-/// A message of ours.
-pub(crate) fn message<T: Body>(body: Vec<u8>) -> Message {
-    let mut message = Message::new(T::TYPE, body);
-    message.properties.content_type = Some(CONTENT_TYPE.into());
-    message
-}
-
 async fn said(broker: Broker, answer: Result<Message, RequestError>) -> Result<Said, Failure> {
     let message = answer.map_err(|error| Failure::from(&error))?;
-    match read(&broker, message) {
+    match read(&broker, &message) {
         (Ok(reply), receipt) => Ok(Said::Reply(raw(reply), receipt)),
         (Err(error), receipt) => {
             if let Some(receipt) = receipt {
@@ -109,18 +102,14 @@ async fn said(broker: Broker, answer: Result<Message, RequestError>) -> Result<S
 }
 
 /// A worker's message, and who wants to know what becomes of it.
-pub(crate) fn read(broker: &Broker, message: Message) -> (Result<InteractionReply, Error>, Option<Receipt>) {
-    let properties = message.properties;
-    let receipt = properties.reply_to.map(|reply_to| Receipt {
+pub(crate) fn read(broker: &Broker, message: &Message) -> (Result<InteractionReply, Error>, Option<Receipt>) {
+    let properties = &message.properties;
+    let receipt = properties.reply_to.clone().map(|reply_to| Receipt {
         broker: broker.clone(),
         reply_to,
-        correlation_id: properties.correlation_id,
+        correlation_id: properties.correlation_id.clone(),
     });
-    let is_reply = properties.kind.as_deref() == Some(InteractionReply::TYPE);
-    let reply = InteractionReply::decode(message.body).ok().filter(|_| is_reply);
-    let missing =
-        || Error::new(ErrorCode::Malformed, "no holdfast.v1.InteractionReply, by its property type");
-    (reply.ok_or_else(missing), receipt)
+    (message.decode(MAX_REPLY), receipt)
 }
 
 /// What the worker wants Discord to have.
@@ -138,7 +127,7 @@ impl Receipt {
             Err(error) => (ReplyOutcome::Unspecified, Some(error)),
         };
         let receipt = InteractionReceipt { schema: SCHEMA, id, outcome: outcome.into(), error };
-        let mut message = message::<InteractionReceipt>(receipt.encode_to_vec());
+        let mut message = Message::of(&receipt);
         message.properties.correlation_id = correlation_id;
         let _ = timeout(RECEIPT_WITHIN, broker.publish(Publication::new("", reply_to, message))).await;
     }

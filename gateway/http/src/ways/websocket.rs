@@ -6,16 +6,17 @@ use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt};
 use holdfast_broker::{Broker, Message, Names, Publication, Requester};
+use holdfast_contract::SCHEMA;
 use holdfast_contract::v1::command_reply::Reply;
 use holdfast_contract::v1::{
     Command, CommandReply, DeliverInteraction, ErrorCode, Outcome, Priority, command,
 };
-use holdfast_contract::{Body, SCHEMA};
-use prost::Message as _;
 
-use super::amqp::message;
 use super::{Failure, Replies, Said, left};
 use crate::asked::Asked;
+
+/// What `ws` says to such a command has no data in it.
+const MAX_REPLY: usize = 64 << 10;
 
 /// Asks, and says that it is taken as soon as a client has it.
 pub(super) fn ask(broker: &Broker, requester: &Requester, asked: Arc<Asked>) -> Replies {
@@ -33,7 +34,7 @@ async fn deliver(broker: &Broker, requester: &Requester, asked: &Asked) -> Resul
         deadline_ms: asked.ticket.answer_by_ms,
         payload: Some(command::Payload::DeliverInteraction(delivery)),
     };
-    let message = message::<Command>(command.encode_to_vec());
+    let message = Message::of(&command);
     let publication = Publication::new(broker.names().commands(), Names::GUILD_KEY, message);
     let is_last = |message: &Message| !matches!(reply(message), Some(Reply::Accepted(_)));
     let answers = requester.request_many(publication, left(asked.answer_by), is_last).await;
@@ -57,6 +58,6 @@ async fn deliver(broker: &Broker, requester: &Requester, asked: &Asked) -> Resul
 }
 
 fn reply(message: &Message) -> Option<Reply> {
-    let is_reply = message.properties.kind.as_deref() == Some(CommandReply::TYPE);
-    CommandReply::decode(message.body.clone()).ok().filter(|_| is_reply)?.reply
+    // One that isn't understood is no answer.
+    message.decode::<CommandReply>(MAX_REPLY).ok()?.reply
 }

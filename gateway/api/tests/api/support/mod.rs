@@ -73,7 +73,7 @@ pub(crate) async fn api(api_url: &str, configure: impl FnOnce(&mut Config)) -> R
     let address = listener.local_addr().expect("bound");
     let (service, shutdown) = (Service::new(CancellationToken::new()), CancellationToken::new());
     let api = holdfast_api::start(config, listener, &service, shutdown.clone()).await.expect("starts");
-    service.tasks.spawn("api", api.wait());
+    service.tasks.spawn("api", async move { api.wait().await.expect("nothing refuses") });
     let client = Client::builder(TokioExecutor::new()).build_http();
     RunningApi { address, service, shutdown, client }
 }
