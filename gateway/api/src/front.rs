@@ -2,7 +2,6 @@
 //! The HTTP front: what becomes of a caller's request, refused, kept as an upload, or sent to Discord. In: requests, each
 //! with who sends it. Out: answers. Shared by all connections.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,11 +42,7 @@ impl Front {
     }
 
     /// Answers a request.
-    pub(crate) async fn answer(
-        self: Arc<Self>,
-        request: Request<Incoming>,
-        caller: Caller,
-    ) -> Result<Response<Body>, Infallible> {
+    pub(crate) async fn answer_to(&self, request: Request<Incoming>, caller: Caller) -> Response<Body> {
         let response = match self.forward(request, caller).await {
             Ok(response) => response,
             Err(problem) => {
@@ -56,7 +51,7 @@ impl Front {
             }
         };
         self.metrics().answered(response.status().as_u16());
-        Ok(response)
+        response
     }
 
     async fn forward(&self, request: Request<Incoming>, caller: Caller) -> Result<Response<Body>, Problem> {

@@ -55,7 +55,6 @@ pub async fn start(
     service: &Service,
     shutdown: CancellationToken,
 ) -> Result<Api, ApiError> {
-    let tls = config.tls.as_ref().map(listener::tls).transpose()?;
     let upstream = Upstream::new(&config.api_url, config.upstream_timeout)?;
     // The limits are the process's and outlive connections: who waits for a turn while draining gets it.
     let tasks = service.tasks.child();
@@ -63,6 +62,7 @@ pub async fn start(
     let limits = Limits::of_process(&config.limits, config.cluster.as_ref(), service).await?;
     let drain = config.drain_timeout;
     let uploads = Uploads::new(&config, &base(&config, &listener), Arc::clone(&metrics));
+    let listener = listener::listener(&config, listener, &metrics)?;
     info!(url = config.api_url, "api started");
     let outgoing = Arc::new(Outgoing::new(config, Forwarder::new(upstream, limits), metrics));
     if let Some(uploads) = &uploads {
@@ -74,7 +74,7 @@ pub async fn start(
         take_messages(Arc::clone(&outgoing), service.clone(), tasks.token().clone(), refuse),
     );
     let front = Arc::new(Front::new(outgoing, uploads));
-    tasks.spawn("accepting", listener::serve(front, listener, tls, tasks.clone()));
+    tasks.spawn("accepting", listener.serve(front, tasks.clone()));
     Ok(Api { tasks, refused, shutdown, drain })
 }
 

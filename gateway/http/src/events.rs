@@ -60,8 +60,8 @@ struct Event<'a> {
 }
 
 impl Events {
-    pub(crate) fn new(broker: Broker, url: Option<Uri>, remember: usize) -> Self {
-        Self { broker, url, seen: Seen::new(remember) }
+    pub(crate) fn new(broker: Broker, url: Option<Uri>, seen: Seen) -> Self {
+        Self { broker, url, seen }
     }
 }
 
@@ -81,7 +81,7 @@ pub(crate) async fn answer(front: &Arc<Front>, posted: Posted) -> Answer {
         return answer::empty(StatusCode::NO_CONTENT);
     };
     let hash: Key = Sha256::digest(&posted.body).into();
-    if !front.events.seen.take(hash, REMEMBER) {
+    if !front.events.seen.take(hash, REMEMBER).await {
         metrics.event("duplicate");
         return answer::empty(StatusCode::NO_CONTENT);
     }
@@ -91,7 +91,7 @@ pub(crate) async fn answer(front: &Arc<Front>, posted: Posted) -> Answer {
         Went::Unrouted => "unrouted",
         Went::Nowhere => {
             // Not for good: Discord sends it again.
-            front.events.seen.give_back(&hash);
+            front.events.seen.give_back(&hash).await;
             metrics.event("unavailable");
             return answer::plain(StatusCode::SERVICE_UNAVAILABLE, "not taken: send it again\n");
         }

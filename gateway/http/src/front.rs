@@ -67,12 +67,13 @@ pub(crate) struct Parts {
     pub(crate) ways: Ways,
     pub(crate) late: Arc<Late>,
     pub(crate) events: events::Events,
+    pub(crate) seen: Seen,
     pub(crate) tasks: Tasks,
 }
 
 impl Front {
     pub(crate) fn new(config: Config, parts: Parts) -> Self {
-        let Parts { metrics, ways, late, events, tasks } = parts;
+        let Parts { metrics, ways, late, events, seen, tasks } = parts;
         Self {
             metrics,
             routes: Routes::new(&config.routes),
@@ -83,7 +84,7 @@ impl Front {
             tasks,
             endpoints: endpoints(&config.applications),
             places: Semaphore::new(config.max_in_flight),
-            seen: Seen::new(config.remember),
+            seen,
             config,
         }
     }
@@ -105,7 +106,7 @@ impl Front {
             Ok(body) => body,
             Err(answer) => return answer,
         };
-        let signed = match self.verified(endpoint, &head.headers, &body, received.1) {
+        let signed = match self.verified(endpoint, &head.headers, &body, received.1).await {
             Ok(signed) => signed,
             Err(refused) => {
                 self.metrics.refused(refused.name());
@@ -145,7 +146,7 @@ impl Front {
         }
     }
 
-    fn verified(
+    async fn verified(
         &self,
         endpoint: &Endpoint,
         headers: &HeaderMap,
@@ -160,7 +161,7 @@ impl Front {
         verify::young(&signed, now_us / 1_000_000, age)?;
         // An event that comes again is one that Discord isn't sure of: see `events`.
         if endpoint.what == What::Interactions {
-            verify::new(&signed, body, &self.seen, age)?;
+            verify::new(&signed, body, &self.seen, age).await?;
         }
         Ok(signed)
     }

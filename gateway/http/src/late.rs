@@ -15,6 +15,7 @@ use holdfast_broker::{
 use holdfast_contract::v1::{Error, ErrorCode, ReplyOutcome};
 use holdfast_discord::interaction::CallbackKind;
 use holdfast_rest::{Call, CallError, Caller, Forwarder, Payload, Priority};
+use holdfast_service::Condition;
 use http::header::{CONTENT_TYPE, HeaderValue, USER_AGENT};
 use http::{HeaderMap, Method, StatusCode};
 use sha2::{Digest, Sha256};
@@ -53,8 +54,8 @@ pub(crate) struct Late {
 }
 
 impl Late {
-    pub(crate) fn new(forwarder: Forwarder, remember: usize, max_body: usize) -> Self {
-        Self { forwarder, answered: Seen::new(remember), max_body }
+    pub(crate) fn new(forwarder: Forwarder, answered: Seen, max_body: usize) -> Self {
+        Self { forwarder, answered, max_body }
     }
 
     /// Sends a reply.
@@ -72,12 +73,12 @@ impl Late {
         };
         let key = Sha256::digest(ticket.token.as_bytes()).into();
         let within = Duration::from_millis(left);
-        if !self.answered.take(key, within) {
+        if !self.answered.take(key, within).await {
             return Err(Error::new(ErrorCode::AlreadyAnswered, "another reply came before"));
         }
         let sent = self.request(ticket, method, follows, reply, Instant::now() + within).await;
         if sent.is_err() {
-            self.answered.give_back(&key);
+            self.answered.give_back(&key).await;
         }
         sent.map(|()| ReplyOutcome::SentLate)
     }
@@ -177,7 +178,7 @@ fn is_unsent(error: &holdfast_rest::UpstreamError) -> bool {
     matches!(error, holdfast_rest::UpstreamError::Unreachable(_))
 }
 
-/// Sends what comes by the queue of late replies, until the service stops.
+/// Declares what the service needs of the broker, and sends what comes by the queue of late replies until it stops.
 ///
 /// # Errors
 /// The broker refuses the queue.
@@ -185,10 +186,11 @@ pub(crate) async fn run(
     broker: Broker,
     late: Arc<Late>,
     metrics: Arc<Metrics>,
+    declared: Condition,
     stop: CancellationToken,
 ) -> Result<(), Refusal> {
     match broker.declare(&topology(broker.names())).await {
-        Ok(()) => {}
+        Ok(()) => declared.ready(),
         Err(DeclareError::Refused(refusal)) => return Err(refusal),
         Err(DeclareError::Closed) => return Ok(()),
     }

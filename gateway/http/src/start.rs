@@ -17,6 +17,7 @@ use crate::events::Events;
 use crate::front::{Front, Parts};
 use crate::late::{self, Late};
 use crate::metrics::Metrics;
+use crate::seen::Seen;
 use crate::settings::Config;
 use crate::ways::{Ways, Worker};
 
@@ -73,10 +74,14 @@ pub async fn start(
     let upstream = Upstream::new(&config.api_url, UPSTREAM_WITHIN)?;
     // The account that all services of this process share, and with a store all replicas.
     let limits = Limits::of_process(&config.limits, config.cluster.as_ref(), service).await?;
-    let late = Arc::new(Late::new(Forwarder::new(upstream, limits), config.remember, config.max_reply));
+    // Replicas know what the others have taken.
+    let ledger = config.cluster.as_ref().map(|_| limits.ledger().clone());
+    let seen = || Seen::new(config.remember, ledger.clone());
+    let late = Arc::new(Late::new(Forwarder::new(upstream, limits), seen(), config.max_reply));
     let (refuse, refused) = mpsc::channel(1);
-    let sending =
-        late::run(broker.clone(), Arc::clone(&late), Arc::clone(&metrics), late_tasks.token().clone());
+    let declared = service.readiness.condition("http", "its exchanges are not declared yet");
+    let stop = late_tasks.token().clone();
+    let sending = late::run(broker.clone(), Arc::clone(&late), Arc::clone(&metrics), declared, stop);
     late_tasks.spawn("late replies", async move {
         if let Err(refusal) = sending.await {
             // One is enough: the service ends with it.
@@ -86,11 +91,11 @@ pub async fn start(
     let requester = broker.requester(config.max_in_flight + config.max_late);
     let worker = Worker::new(config.max_reply)?;
     let url = config.events_url.as_ref().and_then(|url| url.parse().ok());
-    let events = Events::new(broker.clone(), url, config.remember);
+    let events = Events::new(broker.clone(), url, seen());
     let ways = Ways { broker, requester, worker };
     let drain = config.drain_timeout;
     info!(applications = config.applications.len(), routes = config.routes.len(), "http started");
-    let parts = Parts { metrics, ways, late, events, tasks: late_tasks.clone() };
+    let parts = Parts { metrics, ways, late, events, seen: seen(), tasks: late_tasks.clone() };
     let front = Arc::new(Front::new(config, parts));
     tasks.spawn("accepting", listener.serve(front, tasks.clone()));
     Ok(Http { tasks, late: late_tasks, refused, shutdown, drain })

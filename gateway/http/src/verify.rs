@@ -69,8 +69,8 @@ pub(crate) fn young(signed: &Signed, now: u64, most: Duration) -> Result<(), Ref
 
 /// Whether it hasn't been taken before. The time is part of what is signed: the same body at another time is another
 /// request.
-pub(crate) fn new(signed: &Signed, body: &Bytes, seen: &Seen, age: Duration) -> Result<(), Refused> {
+pub(crate) async fn new(signed: &Signed, body: &Bytes, seen: &Seen, age: Duration) -> Result<(), Refused> {
     let key: Key = Sha256::new().chain_update(&signed.timestamp).chain_update(body).finalize().into();
     // For as long as its time would be young enough, whichever clock is ahead.
-    if seen.take(key, 2 * age + Duration::from_secs(1)) { Ok(()) } else { Err(Refused::Replay) }
+    if seen.take(key, 2 * age + Duration::from_secs(1)).await { Ok(()) } else { Err(Refused::Replay) }
 }

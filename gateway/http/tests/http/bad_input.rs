@@ -2,10 +2,11 @@
 //! Requests that aren't Discord's, aren't new, or are none: refused, and no worker hears of them.
 
 use bytes::Bytes;
+use holdfast_http::Config;
 use holdfast_simulator::{Posted, Press, Signing};
 use serde_json::json;
 
-use crate::support::{Stage, command, hello, stage};
+use crate::support::{Running, Stage, command, hello, stage, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_signature_is_401() {
@@ -62,6 +63,40 @@ async fn a_recorded_request_is_taken_once() {
     }
     stage.counted(r#"holdfast_http_refused_total{reason="replay"}"#, 3.0).await;
     stage.counted("holdfast_amqp_requests_total", 1.0).await;
+    stage.end().await;
+}
+
+/// Replicas with a store know what the others have taken.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recorded_request_is_taken_by_one_replica() {
+    let prefix = format!("http-{:016x}", fastrand::u64(..));
+    let shared = |config: &mut Config| {
+        let mut settings = holdfast_cluster::Settings::at("redis://127.0.0.1:6379").expect("an address");
+        settings.prefix = prefix.clone();
+        config.cluster = Some(settings);
+    };
+    let stage = stage(shared).await;
+    let other = stage.replica(shared).await;
+    for replica in [&stage.http, &other] {
+        until(|| replica.metric("holdfast_rest_store_connected") > 0.0).await;
+    }
+    let at = |replica: &Running, path: &str| format!("http://{}{path}", replica.address);
+    let ping = |number: u32| Bytes::from(format!(r#"{{"type":1,"number":{number}}}"#));
+    let first = stage.discord.post(&at(&stage.http, "/interactions"), ping(1), &Signing::Right).await;
+    assert_eq!(first.status, 200);
+    let recorded = Signing::Recorded(first.signed.0, first.signed.1);
+    assert_eq!(stage.discord.post(&at(&other, "/interactions"), ping(1), &recorded).await.status, 401);
+    assert_eq!(stage.discord.post(&at(&other, "/interactions"), ping(2), &Signing::Right).await.status, 200);
+    // An event that Discord sends to one, and then to the other.
+    let data = json!({ "id": "1" });
+    for replica in [&stage.http, &other] {
+        let url = at(replica, "/events");
+        let posted = stage.discord.post_event(&url, "ENTITLEMENT_CREATE", &data, &Signing::Right).await;
+        assert_eq!(posted.status, 204);
+    }
+    let duplicates = other.metric(r#"holdfast_http_events_total{outcome="duplicate"}"#);
+    assert!((duplicates - 1.0).abs() < f64::EPSILON, "{duplicates}");
+    other.end().await;
     stage.end().await;
 }
 

@@ -7,13 +7,13 @@ use holdfast_simulator::Signing;
 use serde_json::json;
 use tokio::net::TcpListener;
 
-use crate::support::{command, route, stage};
+use crate::support::{command, route, unready};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn while_the_broker_is_away_discord_is_told_to_wait_or_to_come_again() {
     // Nobody listens there any more.
     let nobody = TcpListener::bind("127.0.0.1:0").await.expect("a free port").local_addr().expect("bound");
-    let stage = stage(|config| {
+    let stage = unready(|config| {
         config.answer_within = std::time::Duration::from_millis(150);
         config.broker = Some(BrokerSettings::at(format!("amqp://guest:guest@{nobody}/%2f")));
     })
@@ -35,7 +35,7 @@ async fn while_the_broker_is_away_discord_is_told_to_wait_or_to_come_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn while_the_broker_is_away_the_next_way_is_asked() {
     let nobody = TcpListener::bind("127.0.0.1:0").await.expect("a free port").local_addr().expect("bound");
-    let stage = stage(|config| {
+    let stage = unready(|config| {
         config.broker = Some(BrokerSettings::at(format!("amqp://guest:guest@{nobody}/%2f")));
         // Nobody is there either, as is found at once.
         let ways = [WayKind::Amqp, WayKind::Http];

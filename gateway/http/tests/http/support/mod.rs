@@ -42,6 +42,11 @@ pub(crate) struct Running {
 
 /// Discord and the service, which asks by AMQP.
 pub(crate) async fn stage(configure: impl FnOnce(&mut Config)) -> Stage {
+    unready(configure).await.ready().await
+}
+
+/// The same, where the broker may be away.
+pub(crate) async fn unready(configure: impl FnOnce(&mut Config)) -> Stage {
     let discord = Simulator::start(Options::default()).await.expect("starts");
     let prefix = format!("http-{:016x}", fastrand::u64(..));
     let others = Service::new(CancellationToken::new());
@@ -69,6 +74,14 @@ async fn running(discord: &Simulator, prefix: &str, configure: impl FnOnce(&mut 
     let http = holdfast_http::start(config, listener, &service, shutdown.clone()).await.expect("starts");
     service.tasks.spawn("http", async move { http.wait().await.expect("the broker lets it") });
     Running { address, service, shutdown }
+}
+
+impl Stage {
+    /// Waits until the service has at the broker what it needs.
+    async fn ready(self) -> Self {
+        until(|| self.http.service.readiness.unmet().is_empty()).await;
+        self
+    }
 }
 
 /// The bot's application at these paths.
@@ -117,10 +130,16 @@ impl Stage {
         queue
     }
 
+    /// Another replica of the service.
+    pub(crate) async fn replica(&self, configure: impl FnOnce(&mut Config)) -> Running {
+        running(&self.discord, &self.prefix, configure).await
+    }
+
     /// Another process of the service in place of this one.
     pub(crate) async fn restart(&mut self, configure: impl FnOnce(&mut Config)) {
         self.http.end().await;
         self.http = running(&self.discord, &self.prefix, configure).await;
+        until(|| self.http.service.readiness.unmet().is_empty()).await;
     }
 
     /// Waits until that has become of an interaction.

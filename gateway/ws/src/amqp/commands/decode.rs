@@ -27,42 +27,17 @@ const MAX_WAIT: Duration = Duration::from_secs(600);
 
 /// Decodes a command.
 pub(super) fn command(message: &Message) -> Result<Command, Error> {
-    let command: Command = bounded(message, MAX_DELIVERY)?;
+    let command: Command = message.decode(MAX_DELIVERY)?;
     match command.payload {
         Some(Payload::DeliverInteraction(_)) => Ok(command),
-        _ => fits(message, MAX_BYTES).map(|()| command),
+        _ if message.body.len() <= MAX_BYTES => Ok(command),
+        _ => body(message),
     }
 }
 
 /// Decodes a body of this type.
 pub(in crate::amqp) fn body<T: Body + Default>(message: &Message) -> Result<T, Error> {
-    bounded(message, MAX_BYTES)
-}
-
-fn fits(message: &Message, most: usize) -> Result<(), Error> {
-    let size = message.body.len();
-    if size > most {
-        let text = format!("{size} bytes: a command or request has at most {most}");
-        return Err(Error::new(ErrorCode::TooLarge, text));
-    }
-    Ok(())
-}
-
-fn bounded<T: Body + Default>(message: &Message, most: usize) -> Result<T, Error> {
-    fits(message, most)?;
-    match message.properties.kind.as_deref() {
-        Some(kind) if kind == T::TYPE => {}
-        Some(_) => {
-            let text = format!("the property type names no message that is understood here, as {}", T::TYPE);
-            return Err(Error::new(ErrorCode::Unsupported, text));
-        }
-        None => {
-            let text = format!("the property type is missing: expected {}", T::TYPE);
-            return Err(Error::new(ErrorCode::Malformed, text));
-        }
-    }
-    T::decode(message.body.clone())
-        .map_err(|error| Error::new(ErrorCode::Malformed, format!("the body is no {}: {error}", T::TYPE)))
+    message.decode(MAX_BYTES)
 }
 
 /// Until when a command may take. None: that has passed.
@@ -114,7 +89,7 @@ pub(super) fn destination(command: &Command, total: u32) -> Result<Destination, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use holdfast_contract::v1::{AllShards, CommandReply, GetGuild, ShardAddress};
+    use holdfast_contract::v1::{AllShards, CommandReply, DeliverInteraction, GetGuild, Raw, ShardAddress};
     use prost::Message as _;
 
     #[test]
@@ -128,6 +103,21 @@ mod tests {
         assert_eq!(code(&Message::new(GetGuild::TYPE, vec![])), ErrorCode::Unsupported);
         assert_eq!(code(&Message::new(CommandReply::TYPE, vec![])), ErrorCode::Unsupported);
         assert_eq!(code(&Message::new(Command::TYPE, vec![0; MAX_BYTES + 1])), ErrorCode::TooLarge);
+    }
+
+    #[test]
+    fn only_an_interaction_may_be_larger_than_what_discord_takes() {
+        let of = |payload| {
+            let whole = Command { payload: Some(payload), ..Command::default() };
+            command(&Message::of(&whole)).map(|_| ()).map_err(|error| error.code())
+        };
+        let data = |size: usize| bytes::Bytes::from(vec![b'1'; size]);
+        let delivery =
+            |size| Payload::DeliverInteraction(DeliverInteraction { guild_id: 1, data: data(size) });
+        let raw = |size| Payload::Raw(Raw { opcode: 99, data: data(size) });
+        assert_eq!((of(delivery(1 << 20)), of(raw(1_000))), (Ok(()), Ok(())));
+        assert_eq!(of(raw(MAX_BYTES)), Err(ErrorCode::TooLarge));
+        assert_eq!(of(delivery(2 << 20)), Err(ErrorCode::TooLarge));
     }
 
     #[test]
