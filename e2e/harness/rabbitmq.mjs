@@ -96,6 +96,15 @@ export class RabbitMq {
     return messageId;
   }
 
+  /** Waits until a queue holds so many messages. */
+  async holds(queue, count) {
+    const channel = await this.#connection.createChannel();
+    await until(`${queue} holds ${count}`, async () => {
+      return (await channel.checkQueue(`${this.prefix}.${queue}`)).messageCount >= count;
+    });
+    await channel.close();
+  }
+
   async close() {
     const channel = await this.#connection.createChannel();
     for (const queue of QUEUES) await channel.deleteQueue(`${this.prefix}.${queue}`);
