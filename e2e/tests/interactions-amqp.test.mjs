@@ -131,12 +131,13 @@ const steps = {
     const { simulator, http, worker, rabbitmq } = stage;
     rabbitmq.ofHoldfast.hold();
     rabbitmq.ofHoldfast.cut('rst');
-    const pressed = await press(stage, 'ping');
-    assert.deepEqual(pressed.answer, WAITING);
+    const pressed = await assertDeferred(stage, 'ping');
     const event = () => simulator.postEvent(http.events, 'ENTITLEMENT_CREATE', { id: '7' });
     assert.equal(await event(), 503);
     rabbitmq.ofHoldfast.release();
     await until('http is connected again', () => http.isReady());
+    // It was kept, and is asked now.
+    assert.deepEqual(await edits(stage, pressed), [{ content: 'pong' }]);
     await assertAnswer(stage, 'ping', COMMAND, { type: MESSAGE, data: { content: 'pong' } });
     assert.equal(await event(), 204);
     await worker.until('the event arrives', () => worker.of('event').length > 0);
