@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { ALL_INTENTS } from './bot.mjs';
+import { restUrl } from './api.mjs';
 import { interactionsUrl } from './http.mjs';
 import { Program } from './program.mjs';
 import { TOKEN } from './simulator.mjs';
@@ -35,8 +36,9 @@ export class Holdfast {
   #directory;
   #admin;
   port;
-  /** Where Discord posts interactions, if it does. */
+  /** Where Discord posts interactions, and where bots send requests, if `[http]` and `[api]` are there. */
   interactions = null;
+  rest = null;
 
   /** Ports are picked first: the front's public address must be known to its configuration. */
   static async prepare() {
@@ -75,7 +77,10 @@ export class Holdfast {
     this.#program = new Program('holdfast', BINARY, ['up', '--config', this.#configuration], {
       env: { RUST_BACKTRACE: '1' },
       cwd: this.#directory,
-      onLine: (line) => void (this.interactions = interactionsUrl(line) ?? this.interactions),
+      onLine: (line) => {
+        this.interactions = interactionsUrl(line) ?? this.interactions;
+        this.rest = restUrl(line) ?? this.rest;
+      },
     });
     await until('Holdfast is ready', () => this.#ready(), { describe: () => this.tail });
   }

@@ -69,11 +69,16 @@ export class Stage {
     return this.cutter.gatewayUrl;
   }
 
+  /** Where bots send requests: Holdfast's own service where it is there. */
+  get restBase() {
+    return this.holdfast?.rest ?? this.rest.base;
+  }
+
   /** A bot that has not been started. */
   bot(client, connection = {}) {
     const bot = new Bot(client, {
       token: TOKEN,
-      rest: this.rest.base,
+      rest: this.restBase,
       gateway: this.gatewayUrl,
       intents: ALL_INTENTS,
       shards: this.shards,
@@ -194,7 +199,8 @@ export class Stage {
 
   /** What must hold at the end of every scenario. */
   async assertClean() {
-    const allowed = new Set([this.rest.port, ...this.cutter.ports].map((port) => `127.0.0.1:${port}`));
+    const ports = this.cutter.ports.map((port) => `127.0.0.1:${port}`);
+    const allowed = new Set([new URL(this.restBase).host, ...ports]);
     for (const bot of this.bots.filter((each) => !this.straight.has(each))) {
       assert.ok(bot.dialled.size > 0, `${bot.name} has not reported what it dialled`);
       const elsewhere = [...bot.dialled].filter((address) => !allowed.has(address));

@@ -77,10 +77,11 @@ const steps = {
   },
 };
 
-/** `up` has both services; or `http` has a process of its own, and RabbitMQ is between the two. */
+/** `up` has all services; or `http` has a process of its own, and RabbitMQ is between the two. */
 const PLACES = {
   'in one process': async () => {
-    const stage = await Stage.open('holdfast', { http: TO_CLIENTS });
+    const stage = await Stage.open('holdfast', { http: [...TO_CLIENTS, '[api]', 'listen = "127.0.0.1:0"'] });
+    assert.ok(stage.holdfast.rest, 'the bot calls back through it');
     stage.interactions = stage.holdfast.interactions;
     return { stage, close: () => stage.close() };
   },
