@@ -16,13 +16,13 @@ const MAX_LENGTH = 10_000;
 const PAUSE_MS = 1_000;
 
 /** An interaction response, as Discord's documentation has it. */
-export interface Response {
+export interface InteractionResponse {
   type: number;
   data?: object;
 }
 
 /** Gives the response, or nothing if it has replied itself. */
-export type Handler = (asked: Asked) => Promise<Response | void>;
+export type Handler = (asked: Asked) => Promise<InteractionResponse | void>;
 
 /** Nothing can be made of a reply any more. */
 export class TooLate extends Error {}
@@ -43,7 +43,7 @@ export class Asked {
     this.data = JSON.parse(new TextDecoder().decode(this.#interaction.body));
   }
 
-  async reply(response: Response): Promise<void> {
+  async reply(response: InteractionResponse): Promise<void> {
     const { ticket, answerByMs, lateUntilMs } = this.#interaction;
     const { replyTo, correlationId } = this.delivery.properties;
     const now = Date.now();
@@ -117,7 +117,7 @@ async function session(url: string, queue: string, handlers: Record<string, Hand
 
 /** Handle it, reply; whoever called acknowledges it. What comes again after a crash is handled again. */
 async function answer(asked: Asked, handlers: Record<string, Handler>): Promise<void> {
-  let response: Response | void;
+  let response: InteractionResponse | void;
   try {
     response = await handlers[asked.key]!(asked);
   } catch (error) {
