@@ -3,11 +3,14 @@
 // and one for webhook events. Reports what arrives.
 
 import { once } from 'node:events';
+import { createRequire } from 'node:module';
 import { setTimeout as pause } from 'node:timers/promises';
 import amqp from 'amqplib';
-import { fromBinary } from '../../examples/typescript-worker/node_modules/@bufbuild/protobuf/dist/esm/index.js';
 import { WebhookEventSchema } from '../../examples/typescript-worker/dist/gen/holdfast/v1/interaction_pb.js';
 import { serve } from '../../examples/typescript-worker/dist/interactions.js';
+
+// The example's own: it isn't installed here.
+const { fromBinary } = createRequire(new URL('../../examples/typescript-worker/dist/', import.meta.url))('@bufbuild/protobuf');
 
 const { url, prefix } = JSON.parse(process.env.E2E_BOT);
 
