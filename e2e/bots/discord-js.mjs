@@ -13,7 +13,7 @@ if (settings.compression === null) {
   };
 }
 
-const { Client, Events, ActivityType } = await import('discord.js');
+const { ActionRowBuilder, ActivityType, Client, Events, ModalBuilder, TextInputBuilder, TextInputStyle } = await import('discord.js');
 
 const client = new Client({
   intents: settings.intents,
@@ -23,6 +23,7 @@ const client = new Client({
 
 client.on(Events.Raw, wire);
 client.on(Events.MessageCreate, (message) => count('handled', message.content));
+client.on(Events.InteractionCreate, interact);
 client.on(Events.ClientReady, () => report('ready'));
 client.on(Events.ShardReady, (shard) => report('shard_ready', { shard }));
 client.on(Events.ShardResume, (shard, replayed) => report('resumed', { shard, replayed }));
@@ -30,6 +31,28 @@ client.on(Events.ShardReconnecting, (shard) => report('disconnected', { shard })
 client.on(Events.ShardDisconnect, ({ code }, shard) => report('refused', { shard, code }));
 client.on(Events.ShardError, (error, shard) => report('shard_error', { shard, error: String(error) }));
 client.on(Events.Debug, (line) => process.stderr.write(`${line}\n`));
+
+/** What a bot does with interactions, however they come: it answers by the REST API. */
+async function interact(interaction) {
+  const name = interaction.commandName ?? interaction.customId;
+  report('interaction', { kind: interaction.type, name, interaction: interaction.id, guild: interaction.guildId });
+  if (interaction.isAutocomplete()) {
+    const word = interaction.options.getFocused();
+    return interaction.respond([{ name: `${word}llo`, value: `${word}llo` }]);
+  }
+  if (interaction.isButton()) return interaction.update({ content: `${name} was pressed`, components: [] });
+  if (interaction.isModalSubmit()) return interaction.reply(`you wrote ${interaction.fields.getTextInputValue('word')}`);
+  if (name === 'form') return interaction.showModal(form());
+  if (name === 'ping') return interaction.reply('pong');
+  await interaction.deferReply();
+  return interaction.editReply(`${name}, thought over`);
+}
+
+function form() {
+  const word = new TextInputBuilder().setCustomId('word').setLabel('A word').setStyle(TextInputStyle.Short);
+  const row = new ActionRowBuilder().addComponents(word);
+  return new ModalBuilder().setCustomId('form').setTitle('A form').addComponents(row);
+}
 
 /** Counts per guild, in the world's words. Threads live among the channels here. */
 function cache() {

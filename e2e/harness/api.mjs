@@ -9,6 +9,11 @@ import { Program } from './program.mjs';
 import { TOKEN } from './simulator.mjs';
 import { until } from './until.mjs';
 
+/** What Holdfast says when its REST service listens, without the version. */
+export function restUrl(line) {
+  return line.match(/^ +REST +(http:\S+)\/v10/)?.[1] ?? null;
+}
+
 export class Api {
   #program;
   #directory;
@@ -24,7 +29,7 @@ export class Api {
     api.#program = new Program('holdfast api', BINARY, ['api', '--config', configuration], {
       cwd: api.#directory,
       onLine: (line) => {
-        api.url ??= line.match(/^ +REST +(http:\S+)\/v10/)?.[1] ?? null;
+        api.url ??= restUrl(line);
       },
     });
     await until('the REST service listens', () => {

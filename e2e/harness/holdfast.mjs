@@ -8,6 +8,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { ALL_INTENTS } from './bot.mjs';
+import { restUrl } from './api.mjs';
+import { interactionsUrl } from './http.mjs';
 import { Program } from './program.mjs';
 import { TOKEN } from './simulator.mjs';
 import { until } from './until.mjs';
@@ -34,6 +36,9 @@ export class Holdfast {
   #directory;
   #admin;
   port;
+  /** Where Discord posts interactions, and where bots send requests, if `[http]` and `[api]` are there. */
+  interactions = null;
+  rest = null;
 
   /** Ports are picked first: the front's public address must be known to its configuration. */
   static async prepare() {
@@ -43,8 +48,8 @@ export class Holdfast {
     return holdfast;
   }
 
-  /** `ws` are further lines of the section `[ws]`. */
-  async configure({ apiUrl, publicUrl, ws = [] }) {
+  /** `ws` are further lines of the section `[ws]`, `http` those of sections behind it. */
+  async configure({ apiUrl, publicUrl, ws = [], http = [] }) {
     const lines = [
       '[discord]',
       `token = "${TOKEN}"`,
@@ -56,6 +61,7 @@ export class Holdfast {
       `state_dir = "${join(this.#directory, 'state')}"`,
       `cache = { ${CACHED.map((kind) => `${kind} = true`).join(', ')} }`,
       ...ws,
+      ...http,
       '[admin]',
       `listen = "127.0.0.1:${this.#admin}"`,
       '',
@@ -71,6 +77,10 @@ export class Holdfast {
     this.#program = new Program('holdfast', BINARY, ['up', '--config', this.#configuration], {
       env: { RUST_BACKTRACE: '1' },
       cwd: this.#directory,
+      onLine: (line) => {
+        this.interactions = interactionsUrl(line) ?? this.interactions;
+        this.rest = restUrl(line) ?? this.rest;
+      },
     });
     await until('Holdfast is ready', () => this.#ready(), { describe: () => this.tail });
   }

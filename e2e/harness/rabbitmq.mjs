@@ -9,6 +9,10 @@ import { until } from './until.mjs';
 
 const URL_ = new URL(process.env.E2E_AMQP_URL ?? 'amqp://guest:guest@127.0.0.1:5672/%2f');
 
+/** What Holdfast and its workers declare. What isn't there is deleted without complaint. */
+const QUEUES = ['messages', 'commands.guild', 'requests.state', 'interactions.late', 'interactions.worker', 'webhook-events.worker'];
+const EXCHANGES = ['events', 'dead', 'commands', 'requests', 'interactions', 'webhook-events'];
+
 export class RabbitMq {
   prefix = `e2e-${randomBytes(6).toString('hex')}`;
   #cutters = [];
@@ -53,6 +57,13 @@ export class RabbitMq {
       'name = "messages"',
       'bindings = ["MESSAGE_CREATE.#", "GUILD_CREATE.#", "HOLDFAST_GAP.#"]',
       'single_active_consumer = true',
+      ...this.broker(),
+    ];
+  }
+
+  /** The section `[broker]`. */
+  broker() {
+    return [
       '[broker]',
       `url = "${this.url(this.ofHoldfast)}"`,
       `prefix = "${this.prefix}"`,
@@ -85,12 +96,19 @@ export class RabbitMq {
     return messageId;
   }
 
+  /** Waits until a queue holds so many messages. */
+  async holds(queue, count) {
+    const channel = await this.#connection.createChannel();
+    await until(`${queue} holds ${count}`, async () => {
+      return (await channel.checkQueue(`${this.prefix}.${queue}`)).messageCount >= count;
+    });
+    await channel.close();
+  }
+
   async close() {
     const channel = await this.#connection.createChannel();
-    for (const queue of ['messages', 'commands.guild', 'requests.state']) await channel.deleteQueue(`${this.prefix}.${queue}`);
-    for (const exchange of ['events', 'dead', 'commands', 'requests']) {
-      await channel.deleteExchange(`${this.prefix}.${exchange}`);
-    }
+    for (const queue of QUEUES) await channel.deleteQueue(`${this.prefix}.${queue}`);
+    for (const exchange of EXCHANGES) await channel.deleteExchange(`${this.prefix}.${exchange}`);
     await this.#connection.close();
     for (const cutter of this.#cutters) await cutter.close();
   }

@@ -82,7 +82,7 @@ export class Simulator {
       method,
       signal: AbortSignal.timeout(PATIENCE_MS),
       headers: body === undefined ? {} : { 'content-type': 'application/json' },
-      body: body === undefined ? undefined : JSON.stringify(body),
+      body: body === undefined || typeof body === 'string' ? body : JSON.stringify(body),
     });
     const text = await answer.text();
     if (!answer.ok) throw new Error(`${method} /control/${path}: ${answer.status} ${text}`);
@@ -133,6 +133,28 @@ export class Simulator {
 
   violations() {
     return this.control('GET', 'violations');
+  }
+
+  /** The application's key, which Discord signs with. */
+  async publicKey() {
+    return (await fetch(`http://127.0.0.1:${this.port('control')}/control/public_key`)).text();
+  }
+
+  /** A user does something, and Discord posts it to `url`: `{ kind, name, guild, … }`. What came of it. */
+  press(url, press) {
+    // Ids are numbers there, and JavaScript's aren't exact enough.
+    const body = JSON.stringify({ url, ...press }).replace(/"guild":"(\d+)"/, '"guild":$1');
+    return this.control('POST', 'press', body);
+  }
+
+  /** What has become of an interaction since. */
+  followed({ token }) {
+    return this.control('GET', `followed/${token}`);
+  }
+
+  /** Discord posts a webhook event. The status of the answer. */
+  async postEvent(url, name, data) {
+    return (await this.control('POST', 'post_event', { url, name, data })).status;
   }
 
   stop() {

@@ -7,6 +7,7 @@ import { test } from 'node:test';
 import { ALL_INTENTS, Bot, CLIENTS } from './bot.mjs';
 import { Cutter } from './cutter.mjs';
 import { Holdfast } from './holdfast.mjs';
+import { httpSection } from './http.mjs';
 import { RestFront } from './rest.mjs';
 import { Simulator, TOKEN } from './simulator.mjs';
 import { until } from './until.mjs';
@@ -28,12 +29,12 @@ export class Stage {
   /** What the simulator may hold against its clients in this scenario: a predicate per violation. */
   forgives = () => false;
 
-  static async open(target, { shards = 2, world, limits = {}, ws = [], anyToken = false } = {}) {
+  static async open(target, { shards = 2, world, limits = {}, ws = [], http = null, anyToken = false } = {}) {
     const stage = new Stage();
     stage.target = target;
     stage.shards = shards;
     try {
-      await stage.#build({ world, limits: { shards, ...limits }, ws, anyToken });
+      await stage.#build({ world, limits: { shards, ...limits }, ws, http, anyToken });
     } catch (error) {
       const said = stage.said();
       await stage.#down();
@@ -42,13 +43,15 @@ export class Stage {
     return stage;
   }
 
-  async #build({ world, limits, ws, anyToken }) {
+  async #build({ world, limits, ws, http, anyToken }) {
     this.cutter = await Cutter.open();
     if (this.target === 'holdfast') {
       this.simulator = await Simulator.start({ world, limits });
       this.holdfast = await Holdfast.prepare();
       this.cutter.leadTo(this.holdfast.port, this.holdfast.port);
-      await this.holdfast.configure({ apiUrl: this.simulator.urls.api, publicUrl: this.gatewayUrl, ws });
+      const sections = http && (await httpSection(this.simulator, http));
+      const [apiUrl, publicUrl] = [this.simulator.urls.api, this.gatewayUrl];
+      await this.holdfast.configure({ apiUrl, publicUrl, ws, http: sections ?? [] });
       await this.holdfast.start();
     } else {
       this.simulator = await Simulator.start({ world, limits });
@@ -66,11 +69,16 @@ export class Stage {
     return this.cutter.gatewayUrl;
   }
 
+  /** Where bots send requests: Holdfast's own service where it is there. */
+  get restBase() {
+    return this.holdfast?.rest ?? this.rest.base;
+  }
+
   /** A bot that has not been started. */
   bot(client, connection = {}) {
     const bot = new Bot(client, {
       token: TOKEN,
-      rest: this.rest.base,
+      rest: this.restBase,
       gateway: this.gatewayUrl,
       intents: ALL_INTENTS,
       shards: this.shards,
@@ -164,8 +172,12 @@ export class Stage {
 
   #oneGuildPerShard() {
     const byShard = new Map();
-    for (const guild of this.simulator.guilds()) byShard.set(Number((BigInt(guild) >> 22n) % BigInt(this.shards)), guild);
+    for (const guild of this.simulator.guilds()) byShard.set(this.shardOf(guild), guild);
     return [...byShard.values()];
+  }
+
+  shardOf(guild) {
+    return Number((BigInt(guild) >> 22n) % BigInt(this.shards));
   }
 
   /** What has been said by everybody: the first thing to read when a scenario failed. */
@@ -187,7 +199,8 @@ export class Stage {
 
   /** What must hold at the end of every scenario. */
   async assertClean() {
-    const allowed = new Set([this.rest.port, ...this.cutter.ports].map((port) => `127.0.0.1:${port}`));
+    const ports = this.cutter.ports.map((port) => `127.0.0.1:${port}`);
+    const allowed = new Set([new URL(this.restBase).host, ...ports]);
     for (const bot of this.bots.filter((each) => !this.straight.has(each))) {
       assert.ok(bot.dialled.size > 0, `${bot.name} has not reported what it dialled`);
       const elsewhere = [...bot.dialled].filter((address) => !allowed.has(address));
