@@ -39,6 +39,12 @@ const twice = (seconds) => async (asked) => {
   return message('twice');
 };
 
+async function again(asked) {
+  await asked.reply(message('once'));
+  await pause(2_500);
+  return message('again');
+}
+
 async function nonsense(asked) {
   // A deferred update answers no command.
   await asked.reply({ type: 6 });
@@ -68,6 +74,8 @@ const HANDLERS = {
   'command.told': givesAfter(told, message('as told')),
   'command.twice': twice(0),
   'command.twice-late': twice(2.5),
+  'command.again': again,
+  'component.again': again,
   'command.nonsense': nonsense,
 };
 

@@ -55,6 +55,12 @@ def twice(seconds):
     return handler
 
 
+async def again(asked):
+    await asked.reply(message("once"))
+    await asyncio.sleep(2.5)
+    return message("again")
+
+
 async def nonsense(asked):
     # A deferred update answers no command.
     await asked.reply({"type": 6})
@@ -84,6 +90,8 @@ HANDLERS = {
     "command.told": gives_after(TOLD, message("as told")),
     "command.twice": twice(0),
     "command.twice-late": twice(2.5),
+    "command.again": again,
+    "component.again": again,
     "command.nonsense": nonsense,
 }
 

@@ -15,6 +15,9 @@ import { LANGUAGES } from '../harness/worker.mjs';
 const [COMMAND, COMPONENT, AUTOCOMPLETE, MODAL] = [2, 3, 4, 5];
 const [MESSAGE, DEFERRED, DEFERRED_UPDATE, UPDATE, CHOICES, FORM] = [4, 5, 6, 7, 8, 9];
 
+/** There is no `ws` here. */
+const TO_A_BOT = ['[[http.routes]]', 'name = "bot"', 'to = ["websocket"]'];
+
 const WAITING = { type: DEFERRED };
 
 /** Discord posts it and accepts the answer, whatever it is. */
@@ -92,6 +95,37 @@ const steps = {
     const refused = () => stage.http.metric('holdfast_http_late_total{outcome="already_answered"}');
     await until('the second one is refused', async () => (await refused()) === 1);
     assert.deepEqual(await edits(stage, pressed), [{ content: 'once' }]);
+  },
+
+  'what a worker says after its answer counts for nothing': async (stage) => {
+    const refused = () => stage.http.metric('holdfast_http_late_total{outcome="already_answered"}');
+    const before = await refused();
+    const answers = [COMMAND, COMPONENT].map((kind) => assertAnswer(stage, 'again', kind, { type: MESSAGE, data: { content: 'once' } }));
+    const pressed = await Promise.all(answers);
+    await until('what comes then is refused', async () => (await refused()) === before + 2);
+    for (const each of pressed) {
+      const { edits, follow_ups } = await stage.simulator.followed(each);
+      assert.deepEqual([edits, follow_ups], [[], []]);
+    }
+  },
+
+  'interactions for a bot that was never there disturb nobody': async (stage) => {
+    const { simulator, http } = stage;
+    for (let n = 0; n < 10; n += 1) {
+      const bot = simulator.press(http.interactions, { kind: COMMAND, name: 'bot' });
+      await assertAnswer(stage, 'ping', COMMAND, { type: MESSAGE, data: { content: 'pong' } });
+      assert.equal((await bot).status, 504);
+    }
+  },
+
+  "http's connection is cut while a worker works: what it says arrives": async (stage) => {
+    const pressing = press(stage, 'after-1');
+    await isAsked(stage, 'command.after-1', 2);
+    stage.rabbitmq.ofHoldfast.cut('rst');
+    const pressed = await pressing;
+    const said = { content: 'after 1 s' };
+    if (pressed.answer.type === DEFERRED) assert.deepEqual(await edits(stage, pressed), [said]);
+    else assert.deepEqual(pressed.answer.data, said);
   },
 
   'nonsense is not passed on: Discord is told to wait, and sense may follow': async (stage) => {
@@ -177,7 +211,8 @@ const steps = {
   'http ends in order: what is being answered is answered': async (stage) => {
     const { worker, http } = stage;
     const answered = assertAnswer(stage, 'after-1', COMMAND, { type: MESSAGE, data: { content: 'after 1 s' } }, { from: 990, to: 2_000 });
-    await isAsked(stage, 'command.after-1', 2);
+    // Once more than it was by what came before, the one that was cut among it.
+    await isAsked(stage, 'command.after-1', 4);
     assert.equal((await http.terminate()).code, 0);
     await answered;
   },
@@ -190,7 +225,7 @@ for (const language of Object.keys(LANGUAGES)) {
     const stage = { rabbitmq, simulator };
     const said = () => [simulator, stage.http, stage.worker].map((each) => `──── ${each?.name ?? 'simulator'}\n${each?.tail}`);
     try {
-      stage.http = await Http.start(simulator, rabbitmq.broker());
+      stage.http = await Http.start(simulator, [...TO_A_BOT, ...rabbitmq.broker()]);
       stage.worker = new Answerer(language, { url: rabbitmq.url(rabbitmq.ofWorkers), prefix: rabbitmq.prefix }).start();
       for (const [step, play] of Object.entries(steps)) {
         let done = false;

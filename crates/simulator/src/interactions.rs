@@ -34,11 +34,23 @@ pub struct Press {
     /// The command's name, or the `custom_id`.
     pub name: String,
     /// Where; none for a direct message.
+    #[serde(deserialize_with = "id")]
     pub guild: Option<u64>,
     /// A modal that a component opened. Components always belong to a message.
     pub message: bool,
     /// How it is signed.
     pub signing: Signing,
+}
+
+/// Ids are text in JSON: JavaScript's numbers aren't exact enough.
+fn text<S: serde::Serializer>(id: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(id)
+}
+
+/// A text or a number.
+fn id<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let value = Value::deserialize(deserializer)?;
+    Ok(value.as_u64().or_else(|| value.as_str()?.parse().ok()))
 }
 
 impl Default for Press {
@@ -51,6 +63,7 @@ impl Default for Press {
 #[derive(Clone, Debug, Serialize)]
 pub struct Pressed {
     /// The interaction.
+    #[serde(serialize_with = "text")]
     pub id: u64,
     /// What it is answered by.
     pub token: String,
@@ -71,6 +84,8 @@ pub struct Pressed {
 pub struct Followed {
     /// Type of the initial answer.
     pub callback: Option<u64>,
+    /// Its `data`, where that came by REST.
+    pub data: Value,
     /// Whether that came by REST.
     pub by_rest: bool,
     /// Bodies of edits of the original answer.
@@ -180,7 +195,10 @@ pub(crate) fn callback(hub: &Hub, token: &str, response: &Value) -> Response {
     }
     let callback = response["type"].as_u64().unwrap_or(0);
     match answered(followed, callback, true) {
-        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Ok(()) => {
+            followed.data = response["data"].clone();
+            StatusCode::NO_CONTENT.into_response()
+        }
         Err(reason) if followed.callback.is_some() => refused(StatusCode::BAD_REQUEST, 40_060, &reason),
         Err(reason) => refused(StatusCode::BAD_REQUEST, 50_035, &reason),
     }

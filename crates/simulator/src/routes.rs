@@ -88,11 +88,13 @@ struct EventAt {
     url: String,
     name: String,
     data: Value,
+    #[serde(default)]
+    signing: Signing,
 }
 
 async fn post_event(State(control): State<Control>, Json(body): Json<Value>) -> Result<Json<Value>, Bad> {
-    let EventAt { url, name, data } = read(body)?;
-    let posted = control.post_event(&url, &name, &data, &Signing::Right).await;
+    let EventAt { url, name, data, signing } = read(body)?;
+    let posted = control.post_event(&url, &name, &data, &signing).await;
     Ok(Json(json!({"status": posted.status})))
 }
 

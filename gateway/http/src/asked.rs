@@ -9,7 +9,7 @@ use holdfast_discord::interaction::{Interaction, InteractionKind};
 use tokio::time::Instant;
 
 use crate::routes::Rule;
-use crate::settings::{Config, Defer};
+use crate::settings::{Config, Defer, WayKind};
 use crate::ticket::{Deferral, Ticket};
 
 /// A request of Discord's whose signature is right.
@@ -50,7 +50,10 @@ impl Asked {
         config: &Config,
     ) -> Self {
         let kind = interaction.kind();
-        let deferral = deferral(kind, interaction.has_message(), rule.defer);
+        // What only clients of the WebSocket front are asked for nobody can answer later.
+        let later = rule.ways.iter().any(|way| *way != WayKind::WebSocket);
+        let defer = if later { rule.defer } else { Defer::Never };
+        let deferral = deferral(kind, interaction.has_message(), defer);
         let answer_by = posted.received + config.answer_within;
         let late = if deferral == Deferral::None { Duration::ZERO } else { config.late_within };
         let received_ms = posted.received_us / 1_000;

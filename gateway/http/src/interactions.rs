@@ -16,7 +16,7 @@ use crate::answer::{self, Answer};
 use crate::asked::{Asked, Posted};
 use crate::front::Front;
 use crate::reply::Reply;
-use crate::ways::{Receipt, Replies, Said};
+use crate::ways::{Failure, Receipt, Replies, Said};
 
 /// How a round of asking ended.
 enum Ended {
@@ -76,6 +76,7 @@ async fn ask(front: &Arc<Front>, asked: &Arc<Asked>) -> Ended {
             Ok(Some(Ok(Said::Reply(raw, receipt)))) => match raw.read(&asked.ticket).await {
                 Ok(reply) => {
                     tell(front, asked, receipt, Ok(ReplyOutcome::Answered));
+                    front.late.answered(&asked.ticket).await;
                     return Ended::Answered(reply);
                 }
                 Err(error) => {
@@ -84,6 +85,10 @@ async fn ask(front: &Arc<Front>, asked: &Arc<Asked>) -> Ended {
                     return Ended::Nobody("invalid", Some(replies));
                 }
             },
+            // Somebody has it: asking another one would be asking twice.
+            Ok(Some(Err(failure @ Failure::Nonsense))) => {
+                return Ended::Nobody(failure.name(), Some(replies));
+            }
             Ok(Some(Err(failure))) => cause = failure.name(),
             Ok(None) => {}
             Err(_) => return Ended::Nobody("slow", Some(replies)),
@@ -120,27 +125,29 @@ fn listen(front: &Arc<Front>, asked: &Arc<Asked>, mut replies: Replies) {
         let _place = place;
         front.metrics.waiting_late.inc();
         let stop = front.tasks.token().clone();
-        let next = async {
-            loop {
-                match timeout_at(until, replies.next()).await {
-                    Ok(Some(Ok(Said::Reply(raw, receipt)))) => break Some((raw, receipt)),
-                    Ok(Some(_)) => {}
-                    Ok(None) | Err(_) => break None,
-                }
-            }
-        };
-        let said = stop.run_until_cancelled(next).await.flatten();
+        let sent = stop.run_until_cancelled(timeout_at(until, follow(&front, &asked, &mut replies))).await;
         front.metrics.waiting_late.dec();
-        let Some((raw, receipt)) = said else {
+        if !matches!(sent, Some(Ok(true))) {
             front.metrics.late("none");
-            return;
-        };
+        }
+    });
+}
+
+/// Sends what comes late, until something of it is with Discord. False: nothing more comes.
+async fn follow(front: &Front, asked: &Asked, replies: &mut Replies) -> bool {
+    while let Some(said) = replies.next().await {
+        let Ok(Said::Reply(raw, receipt)) = said else { continue };
         let became = front.late.send(&asked.ticket, raw).await;
         front.metrics.late(outcome(&became));
+        let is_sent = matches!(became, Ok(ReplyOutcome::SentLate));
         if let Some(receipt) = receipt {
             receipt.send(asked.ticket.id, became).await;
         }
-    });
+        if is_sent {
+            return true;
+        }
+    }
+    false
 }
 
 /// As metrics name what became of a late reply.

@@ -26,7 +26,7 @@ use tracing::{debug, warn};
 use crate::interactions::outcome;
 use crate::metrics::Metrics;
 use crate::reply::{Raw, Reply};
-use crate::seen::Seen;
+use crate::seen::{Key, Seen};
 use crate::ticket::{Deferral, Ticket};
 use crate::ways::amqp;
 
@@ -35,6 +35,8 @@ const AGENT: &str = concat!("DiscordBot (holdfast-http, ", env!("CARGO_PKG_VERSI
 const DEFERRED_BY: Duration = Duration::from_millis(500);
 /// How often Discord is asked again whom it couldn't be reached for, or who it doesn't know yet; a second more each time.
 const ATTEMPTS: u32 = 5;
+/// A second reply to an interaction that was answered comes within this time, from a worker that has died and come back.
+const STRAGGLERS: Duration = Duration::from_secs(15 * 60);
 /// Late replies of the queue that are sent at once.
 const AT_ONCE: usize = 64;
 
@@ -58,6 +60,11 @@ impl Late {
         Self { forwarder, answered, max_body }
     }
 
+    /// The interaction is answered: what comes now counts for nothing.
+    pub(crate) async fn answered(&self, ticket: &Ticket) {
+        self.answered.take(key(ticket), STRAGGLERS).await;
+    }
+
     /// Sends a reply.
     pub(crate) async fn send(&self, ticket: &Ticket, raw: Raw) -> Result<ReplyOutcome, Error> {
         let left = ticket.late_until_ms.saturating_sub(unix_ms());
@@ -71,7 +78,7 @@ impl Late {
         let Some((method, follows)) = as_message(reply.callback, ticket.deferral)? else {
             return Ok(ReplyOutcome::NothingToDo);
         };
-        let key = Sha256::digest(ticket.token.as_bytes()).into();
+        let key = key(ticket);
         let within = Duration::from_millis(left);
         if !self.answered.take(key, within).await {
             return Err(Error::new(ErrorCode::AlreadyAnswered, "another reply came before"));
@@ -155,6 +162,11 @@ impl Late {
             stop: None,
         })
     }
+}
+
+/// What an interaction is known by.
+fn key(ticket: &Ticket) -> Key {
+    Sha256::digest(ticket.token.as_bytes()).into()
 }
 
 /// The request that a late response becomes, and whether it follows instead of editing; none, if Discord knows what it
@@ -243,6 +255,8 @@ pub(crate) fn topology(names: &Names) -> Topology {
             Exchange::new(names.dead(), ExchangeKind::Topic),
             Exchange::new(names.interactions(), ExchangeKind::Topic),
             Exchange::new(names.webhook_events(), ExchangeKind::Topic),
+            // For clients of the WebSocket front: where nobody has declared it, asking would end the channel for all.
+            Exchange::new(names.commands(), ExchangeKind::Direct),
         ],
         queues: vec![late],
         bindings: Vec::new(),

@@ -187,6 +187,11 @@ fn applications(http: &Section<'_>) -> Vec<Application> {
     if all.is_empty() {
         http.problem("public_key", NO_KEY);
     }
+    let of_both = |one: &&Application| all.iter().any(|other| other.events == one.interactions);
+    if let Some(application) = all.iter().find(of_both) {
+        let path = &application.interactions;
+        http.problem("applications", format!("{path} can't be for interactions and for events"));
+    }
     all
 }
 
@@ -203,9 +208,6 @@ impl Application {
         );
         let (interactions, events) =
             (path(section, "interactions_path", "/interactions"), path(section, "events_path", "/events"));
-        if interactions == events {
-            section.problem("events_path", "has to be another than interactions_path");
-        }
         Some(Self { key: key?, interactions, events })
     }
 }

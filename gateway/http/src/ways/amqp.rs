@@ -6,20 +6,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
-use holdfast_broker::{Broker, HEADER_TRACE, Message, Publication, RequestError, Requester, Text};
+use holdfast_broker::{Answers, Broker, HEADER_TRACE, Message, Publication, RequestError, Requester, Text};
 use holdfast_contract::SCHEMA;
 use holdfast_contract::v1::{
     Error, Interaction, InteractionKind as Kind, InteractionReceipt, InteractionReply, ReplyOutcome,
 };
 use holdfast_discord::interaction::InteractionKind;
 
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::{Failure, Replies, Said, left};
 use crate::asked::Asked;
 use crate::reply::Raw;
 use crate::routes::key;
 
+/// The pause before what was interrupted is asked for again.
+const AGAIN_AFTER: Duration = Duration::from_millis(50);
 /// RabbitMQ takes nothing larger; what may be sent is judged later.
 const MAX_REPLY: usize = 128 << 20;
 /// A broker that is away gets no receipts.
@@ -33,22 +35,56 @@ pub(crate) struct Receipt {
     correlation_id: Option<Text>,
 }
 
+/// An interaction that was asked for, and what is still to come.
+struct Asking {
+    broker: Broker,
+    requester: Requester,
+    asked: Arc<Asked>,
+    answers: Option<Answers>,
+    ended: bool,
+}
+
 /// Asks, and listens until a reply is of no use any more.
 pub(super) fn ask(broker: &Broker, requester: &Requester, asked: Arc<Asked>) -> Replies {
     let (broker, requester) = (broker.clone(), requester.clone());
-    let begin = async move {
-        let publication = publication(&broker, &asked);
-        let answers = requester.request_many(publication, left(asked.late_until), |_| false).await;
-        match answers {
-            Ok(answers) => {
-                stream::unfold(answers, async |mut answers| Some((answers.next().await?, answers)))
-                    .then(move |answer| said(broker.clone(), answer))
-                    .boxed()
+    let asking = Asking { broker, requester, asked, answers: None, ended: false };
+    stream::unfold(asking, async |mut asking| Some((asking.next().await?, asking))).boxed()
+}
+
+impl Asking {
+    /// A connection that ends takes the replies of the moment with it, without a sign to who sent them: whoever has the
+    /// interaction gets it once more, under the same id.
+    async fn next(&mut self) -> Option<Result<Said, Failure>> {
+        while !self.ended {
+            let answer = match &mut self.answers {
+                Some(answers) => answers.next().await?,
+                None => match begin(&self.broker, &self.requester, &self.asked).await {
+                    Ok(answers) => {
+                        self.answers = Some(answers);
+                        continue;
+                    }
+                    Err(error) => Err(error),
+                },
+            };
+            match answer {
+                Ok(message) => return Some(said(&self.broker, &message).await),
+                Err(RequestError::Disconnected(_)) if !left(self.asked.late_until).is_zero() => {
+                    self.answers = None;
+                    sleep(AGAIN_AFTER).await;
+                }
+                Err(error) => {
+                    self.ended = true;
+                    return Some(Err(Failure::from(&error)));
+                }
             }
-            Err(error) => stream::iter([Err(Failure::from(&error))]).boxed(),
         }
-    };
-    stream::once(begin).flatten().boxed()
+        None
+    }
+}
+
+async fn begin(broker: &Broker, requester: &Requester, asked: &Asked) -> Result<Answers, RequestError> {
+    let publication = publication(broker, asked);
+    requester.request_many(publication, left(asked.late_until), |_| false).await
 }
 
 fn publication(broker: &Broker, asked: &Asked) -> Publication {
@@ -88,9 +124,8 @@ fn number(kind: InteractionKind) -> i32 {
     known.into()
 }
 
-async fn said(broker: Broker, answer: Result<Message, RequestError>) -> Result<Said, Failure> {
-    let message = answer.map_err(|error| Failure::from(&error))?;
-    match read(&broker, &message) {
+async fn said(broker: &Broker, message: &Message) -> Result<Said, Failure> {
+    match read(broker, message) {
         (Ok(reply), receipt) => Ok(Said::Reply(raw(reply), receipt)),
         (Err(error), receipt) => {
             if let Some(receipt) = receipt {

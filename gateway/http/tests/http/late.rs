@@ -80,6 +80,27 @@ async fn a_worker_hears_why_its_late_reply_is_of_no_use() {
     stage.end().await;
 }
 
+/// It was answered: what a worker says then, from a second try at the same, counts for nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reply_after_the_answer_is_refused() {
+    let stage = stage(quick).await;
+    let mut worker = stage.worker(&["#"]).await;
+    for kind in [2, 3] {
+        let answering = async {
+            let ask = worker.next().await;
+            ask.reply(hello(&ask.interaction, "first")).await;
+            ask
+        };
+        let (pressed, ask) = tokio::join!(stage.press(press(kind, "ping")), answering);
+        assert_eq!(pressed.answer["data"]["content"], "first");
+        let receipt = ask.reply_late_and_hear(hello(&ask.interaction, "second")).await;
+        assert_eq!(receipt.error.map(|error| error.code()), Some(ErrorCode::AlreadyAnswered));
+        let followed = stage.discord.followed(&pressed.token);
+        assert_eq!((followed.edits.len(), followed.follow_ups.len()), (0, 0));
+    }
+    stage.end().await;
+}
+
 /// Choices for a word that isn't being typed any more are of no use.
 #[tokio::test(flavor = "multi_thread")]
 async fn late_choices_are_told_to_be_too_late() {
