@@ -14,6 +14,7 @@ const examples = (path) => fileURLToPath(new URL(`../../examples/${path}`, impor
 const WORKERS = {
   'python-worker': [examples('python-worker/.venv/bin/python'), examples('python-worker/worker.py')],
   'typescript-worker': [process.execPath, examples('typescript-worker/dist/worker.js')],
+  'go-worker': [examples('go-worker/worker')],
 };
 
 for (const [name, [command, ...args]] of Object.entries(WORKERS)) {
