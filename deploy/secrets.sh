@@ -5,7 +5,7 @@
 # is for its owner only.
 set -eu
 cd "$(dirname "$0")"
-: "${DISCORD_TOKEN:?set it to the bot\'s token}"
+: "${DISCORD_TOKEN:?set it to the token of the bot}"
 
 umask 022
 mkdir -p secrets
@@ -27,6 +27,7 @@ END
 # Those of the file that is there, should it be older than the others.
 broker=$(sed -n 's|^url = "amqp://holdfast:\([^@]*\)@.*|\1|p' secrets/holdfast.toml)
 store=$(sed -n 's|^url = "redis://:\([^@]*\)@.*|\1|p' secrets/holdfast.toml)
+[ -n "$broker" ] && [ -n "$store" ] || { echo 'secrets.sh: secrets/holdfast.toml has other addresses: make the other files yourself' >&2; exit 1; }
 once rabbitmq.conf <<END
 default_user = holdfast
 default_pass = $broker
