@@ -48,6 +48,10 @@ topologySpreadConstraints:
 volumes:
   - name: settings
     secret: { secretName: {{ .root.Values.settingsSecret }}, defaultMode: 0440 }
+  {{- if eq .component "api" }}
+  # Files that are uploaded for webhooks wait there.
+  - { name: tmp, emptyDir: { sizeLimit: 2Gi } }
+  {{- end }}
 {{- end }}
 
 {{/* Of the one container. */}}
