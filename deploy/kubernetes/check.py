@@ -73,8 +73,8 @@ def rendered(program, *arguments):
 def judge(where, found, whole=True):
     for one in found:
         name = f"{where}: {one['kind']} {one.get('metadata', {}).get('name', '')}"
-        # Kustomize's own, and KEDA's.
-        if one["apiVersion"].startswith(("kustomize.", "keda.")):
+        # Kustomize's own, and those of others' operators.
+        if one["apiVersion"].startswith(("kustomize.", "keda.", "monitoring.")):
             continue
         for version in VERSIONS:
             try:
