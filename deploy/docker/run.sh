@@ -26,6 +26,7 @@ DISCORD_TOKEN=t enter config | grep '^level = "warn"' || { echo "/holdfast.toml 
         /usr/local/bin/holdfast up --simulate --addresses /var/lib/holdfast/addresses > /dev/null
 ) &
 running=$!
+trap 'kill -TERM $running 2> /dev/null || true' EXIT
 for _ in $(seq 300); do
     [ -e "$root/var/lib/holdfast/addresses" ] && break
     kill -0 $running
@@ -36,5 +37,7 @@ exec 3<> "/dev/tcp/${admin%:*}/${admin#*:}"
 printf 'GET /healthz HTTP/1.0\r\n\r\n' >&3
 read -r status <&3
 echo "$name up --simulate: $status"
+# The image's own health check.
+DISCORD_TOKEN=t HOLDFAST__ADMIN__LISTEN=$admin enter up --health
 kill -TERM $running
 wait $running

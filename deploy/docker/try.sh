@@ -8,7 +8,7 @@
 #   deploy/docker/try.sh --compile holdfast-ws                                    through all stages: a release build
 #
 # With --compile the toolchain and the crates are this machine's, so nothing is fetched but Debian's packages.
-# Not tried so: the real bases, musl, HEALTHCHECK.
+# Not tried so: the real bases, musl.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 [ $# -gt 0 ] || { sed -n '3,12s/^# \?//p' "$0"; exit 2; }
