@@ -29,6 +29,8 @@ fi
 
 # Their generated code follows proto/, so it is made each time.
 PYTHON=$PYTHON ../examples/python-worker/setup.sh
+../examples/go-worker/build.sh
+../examples/go-worker/build.sh test
 cd ../examples/typescript-worker
 if ! cmp -s package.json node_modules/.installed; then
     npm install

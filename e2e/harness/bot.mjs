@@ -31,6 +31,16 @@ export const CLIENTS = {
   'discord.py, zlib': client('discord_py.py', 'zlib'),
 };
 
+/** Those that only have to connect and to get their messages, by the line that docs/guides/connect.md gives. */
+export const OTHERS = {
+  Oceanic: { script: 'others.mjs', options: { library: 'oceanic' } },
+  'Oceanic, by address': { script: 'others.mjs', options: { library: 'oceanicByAddress' } },
+  Eris: { script: 'others.mjs', options: { library: 'eris' } },
+  Discordeno: { script: 'others.mjs', options: { library: 'discordeno' } },
+  hikari: { script: 'others.py', options: { library: 'hikari' } },
+  nextcord: { script: 'others.py', options: { library: 'nextcord' } },
+};
+
 export class Bot {
   #program;
   #client;
@@ -50,7 +60,7 @@ export class Bot {
 
   constructor(client, connection) {
     this.name = client;
-    this.#client = CLIENTS[client];
+    this.#client = CLIENTS[client] ?? OTHERS[client];
     this.#connection = connection;
   }
 

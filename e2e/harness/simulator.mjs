@@ -9,7 +9,8 @@ const BINARY =
   process.env.HOLDFAST_SIMULATOR_BIN ??
   fileURLToPath(new URL('../../target/debug/holdfast-simulator', import.meta.url));
 
-export const TOKEN = 'sim-token';
+/** With the bot's id at its front, as Discord's have: some libraries read it there. */
+export const TOKEN = 'MTAwMDAwMDAwMDAwMDAwMDAwMQ.sim.token';
 
 /** Small enough to be whole in one GUILD_CREATE for every library (large_threshold 50 to 250). */
 export const WORLD = {
@@ -44,6 +45,7 @@ export class Simulator {
       'simulator',
       BINARY,
       [
+        `--token=${TOKEN}`,
         `--world=${JSON.stringify(world)}`,
         // 16 identify buckets: libraries then need not wait five seconds between two shards.
         `--limits=${JSON.stringify({ max_concurrency: 16, ...limits })}`,

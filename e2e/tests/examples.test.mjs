@@ -16,6 +16,7 @@ const PYTHON = examples('python-worker/.venv/bin/python');
 const WORKERS = {
   'python-worker': [PYTHON, examples('python-worker/worker.py')],
   'typescript-worker': [process.execPath, examples('typescript-worker/dist/worker.js')],
+  'go-worker': [examples('go-worker/worker')],
 };
 
 const ANSWERERS = {

@@ -39,6 +39,20 @@ const END_TO_END_NEEDS: &[Need] = &[
     // One of the clients' compression libraries is built from C++.
     Need { what: "a C++ compiler", probe: "c++ --version", packages: &["g++"] },
     Need { what: "make", probe: "make --version", packages: &["make"] },
+    // The worker in Go, with the libraries as Debian packages them.
+    Need { what: "Go", probe: "go version", packages: &["golang-go"] },
+    Need { what: "protoc", probe: "protoc --version", packages: &["protobuf-compiler"] },
+    Need { what: "protoc's plugin for Go", probe: "protoc-gen-go --version", packages: &["protoc-gen-go"] },
+    Need {
+        what: "Go's AMQP library",
+        probe: "test -d /usr/share/gocode/src/github.com/rabbitmq/amqp091-go",
+        packages: &["golang-github-rabbitmq-amqp091-go-dev"],
+    },
+    Need {
+        what: "Go's Protobuf library",
+        probe: "test -d /usr/share/gocode/src/google.golang.org/protobuf",
+        packages: &["golang-google-protobuf-dev"],
+    },
 ];
 
 const NODE_20: &str = "node -e process.exit(parseInt(process.versions.node)<20?1:0)";

@@ -26,6 +26,8 @@ pub(crate) fn run(full: bool) -> ExitCode {
     let mut steps = Steps::within((!full).then_some(BUDGET));
     steps.own("set-up", setup::run);
     without_a_build(&mut steps);
+    // Its libraries come with its first run; kubectl and helm do more where they are.
+    steps.tool("Kubernetes manifests", Tool::new("bash deploy/kubernetes/check.sh"));
     steps.tool("clippy", Tool::new("cargo clippy --workspace --all-targets --quiet -- -D warnings"));
     rust_tests(&mut steps, full);
     end_to_end(&mut steps, full);

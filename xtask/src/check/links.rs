@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: AGPL-3.0-only
-//! Relative links in Markdown lead somewhere: the file is there, and so is the heading behind a `#`.
-//! In: sources. Out: links that lead nowhere. Links with a scheme are not followed.
+//! Relative links in Markdown lead somewhere: the file is there, and so is the heading behind a `#`; and each document
+//! in docs/ is in the book. In: sources. Out: links that lead nowhere, documents that none leads to. Links with a scheme
+//! are not followed.
 
 use std::collections::HashSet;
 use std::path::{Component, Path, PathBuf};
@@ -23,7 +24,21 @@ fn judge(sources: &[Source], exists: impl Fn(&str) -> bool) -> Vec<Finding> {
             }
         }
     }
+    findings.extend(outside_the_book(sources));
     findings
+}
+
+/// Where the book's table of contents is.
+const CONTENTS: &str = "docs/SUMMARY.md";
+
+fn outside_the_book(sources: &[Source]) -> Vec<Finding> {
+    let Some(contents) = sources.iter().find(|source| source.path == CONTENTS) else { return Vec::new() };
+    let targets = links(&contents.text).into_iter().filter_map(|(_, target)| resolve(CONTENTS, target));
+    let inside: HashSet<String> = targets.chain([CONTENTS.to_owned()]).collect();
+    let documents =
+        sources.iter().filter(|source| source.path.starts_with("docs/") && source.extension() == "md");
+    let outside = documents.filter(|source| !inside.contains(&source.path));
+    outside.map(|source| Finding::new(source, 0, format!("isn't in {CONTENTS}"))).collect()
 }
 
 fn broken(
@@ -126,6 +141,16 @@ mod tests {
     #[test]
     fn code_is_not_read_for_links() {
         assert_eq!(judged(&[source("a.md", "```\n[b](b.md)\n```\n")]), []);
+    }
+
+    #[test]
+    fn a_document_that_the_book_leaves_out_is_found() {
+        let book = source(CONTENTS, "- [A](guides/a.md)\n");
+        let texts = [book, source("docs/guides/a.md", ""), source("docs/b.md", ""), source("README.md", "")];
+        assert_eq!(
+            judged(&texts).iter().map(|finding| finding.path.as_str()).collect::<Vec<_>>(),
+            ["docs/b.md"]
+        );
     }
 
     fn judged(sources: &[Source]) -> Vec<Finding> {

@@ -12,9 +12,11 @@ mod headers;
 mod length;
 mod links;
 mod lints;
+mod metrics;
 mod names;
 mod paths;
 mod tasks;
+mod variables;
 
 /// One thing that is wrong.
 #[derive(Debug, PartialEq, Eq)]
@@ -43,6 +45,8 @@ pub(crate) const ALL: &[(&str, Check)] = &[
     ("tasks have owners", tasks::check),
     ("links in documents", links::check),
     ("no paths of one machine", paths::check),
+    ("metrics that are asked for", metrics::check),
+    ("settings in variables", variables::check),
 ];
 
 /// Applies one rule to the workspace.
