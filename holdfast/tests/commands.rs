@@ -159,7 +159,8 @@ fn while_discord_is_out_of_reach_readyz_says_so_and_sigterm_ends_with_0() {
 #[test]
 fn a_container_can_ask_whether_the_service_in_it_is_well() {
     let admin = format!("0.0.0.0:{}", free_port());
-    let settings = format!("[admin]\nlisten = \"{admin}\"\n[api]\nlisten = \"127.0.0.1:0\"\n");
+    let settings =
+        format!("[discord]\ntoken = \"x\"\n[admin]\nlisten = \"{admin}\"\n[api]\nlisten = \"127.0.0.1:0\"\n");
     let folder = Folder::with("holdfast.toml", &settings);
     for command in ["api", "up"] {
         let asked = || folder.run(&[command, "--health"]);
