@@ -126,6 +126,8 @@ fn well(stage: &Stage, statuses: &[StatusCode]) {
 /// 2,000 take 39 s at least, and 43 s at most.
 fn in_time(took: Duration, more: Duration) {
     let windows = u32::try_from(many() / 50).expect("few");
-    let most = Duration::from_millis(1_080) * (windows - 1) + Duration::from_secs(1) + more;
+    let usual = Duration::from_millis(1_080) * (windows - 1) + Duration::from_secs(1) + more;
+    let most = if full() { Duration::from_secs(43) } else { usual };
     assert!(took <= most, "took {took:?}, not {most:?}");
+    println!("took {took:?}");
 }
