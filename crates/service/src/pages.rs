@@ -94,7 +94,10 @@ impl Pages {
         pages.add("/healthz", || Page::text("ok\n"));
         let readiness = readiness.clone();
         pages.add("/readyz", move || match readiness.unmet() {
-            unmet if unmet.is_empty() => Page::text("ready\n"),
+            unmet if unmet.is_empty() => {
+                let lines = ["ready".to_owned()].into_iter().chain(readiness.remarks());
+                Page::text(lines.map(|line| line + "\n").collect::<String>())
+            }
             unmet => Page::status(503, unmet.join("\n") + "\n"),
         });
         let metrics = metrics.clone();

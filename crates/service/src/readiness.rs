@@ -7,7 +7,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Everything that has to be well. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct Readiness {
-    waiting: Arc<Mutex<BTreeMap<String, Option<String>>>>,
+    conditions: Arc<Mutex<BTreeMap<String, Standing>>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Standing {
+    Met,
+    /// It is met, with something that people should know.
+    Remark(String),
+    Unmet(String),
 }
 
 /// One condition; it belongs to the part that states it.
@@ -28,26 +36,49 @@ impl Readiness {
     /// What is waited for, as `name: reason`; empty when the process is ready.
     #[must_use]
     pub fn unmet(&self) -> Vec<String> {
-        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let unmet = waiting.iter().filter_map(|(name, reason)| Some(format!("{name}: {}", reason.as_ref()?)));
-        unmet.collect()
+        self.select(|standing| match standing {
+            Standing::Unmet(reason) => Some(reason),
+            _ => None,
+        })
+    }
+
+    /// What people should know though the process is ready, as `name: remark`.
+    #[must_use]
+    pub fn remarks(&self) -> Vec<String> {
+        self.select(|standing| match standing {
+            Standing::Remark(remark) => Some(remark),
+            _ => None,
+        })
+    }
+
+    fn select(&self, which: impl Fn(&Standing) -> Option<&String>) -> Vec<String> {
+        let conditions = self.conditions.lock().unwrap_or_else(PoisonError::into_inner);
+        conditions
+            .iter()
+            .filter_map(|(name, standing)| Some(format!("{name}: {}", which(standing)?)))
+            .collect()
     }
 }
 
 impl Condition {
     /// The condition is met.
     pub fn ready(&self) {
-        self.set(None);
+        self.set(Standing::Met);
+    }
+
+    /// The condition is met, but people should know something.
+    pub fn remark(&self, remark: impl Into<String>) {
+        self.set(Standing::Remark(remark.into()));
     }
 
     /// The condition isn't met, or no longer.
     pub fn waiting(&self, reason: impl Into<String>) {
-        self.set(Some(reason.into()));
+        self.set(Standing::Unmet(reason.into()));
     }
 
-    fn set(&self, reason: Option<String>) {
-        let mut waiting = self.readiness.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.insert(self.name.clone(), reason);
+    fn set(&self, standing: Standing) {
+        let mut conditions = self.readiness.conditions.lock().unwrap_or_else(PoisonError::into_inner);
+        conditions.insert(self.name.clone(), standing);
     }
 }
 
@@ -64,6 +95,8 @@ mod tests {
         shards.ready();
         broker.ready();
         assert!(readiness.unmet().is_empty());
+        broker.remark("slow");
+        assert_eq!((readiness.unmet(), readiness.remarks()), (vec![], vec!["broker: slow".to_owned()]));
         shards.waiting("1 of 2 connected");
         assert_eq!(readiness.unmet(), ["shards: 1 of 2 connected"]);
     }

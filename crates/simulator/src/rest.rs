@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{Html, IntoResponse, Json, Response};
@@ -36,7 +36,8 @@ pub(crate) fn routes(hub: Arc<Hub>) -> Router {
         .method_not_allowed_fallback(other)
         .with_state(Arc::clone(&hub));
     let versions = Router::new().nest("/api/v10", api.clone()).nest("/api/v9", api.clone()).nest("/api", api);
-    versions.layer(from_fn_with_state(hub, limited))
+    // How long a body may be is judged before anybody reads it.
+    versions.layer(DefaultBodyLimit::disable()).layer(from_fn_with_state(hub, limited))
 }
 
 /// Judges the request by the limits, answers it or passes it on, and records it.

@@ -196,7 +196,7 @@ impl Front {
         let Some(key) = key else {
             return said(self.send(asked, body).await);
         };
-        let ledger = self.outgoing.forwarder.limits().ledger();
+        let ledger = self.outgoing.way.forwarder.limits().ledger();
         match ledger.begin(&key).await {
             Entry::Fresh => {}
             Entry::Done(known) => {

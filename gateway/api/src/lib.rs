@@ -2,8 +2,8 @@
 //! `api`: takes REST requests of any library as if it were Discord, and sends them on within all limits.
 //!
 //! The way of a request: `listener` (connections) → `front` (what is refused, `uploads`), or `amqp` → `outgoing` (what
-//! goes to Discord, by `request`, and what is answered here) → `sharing` (identical ones, with `cache`) → `holdfast_rest`
-//! (limits and connections to Discord). [`start`] puts the parts together.
+//! goes to Discord, by `request`, and what is answered here) → `sharing` (identical ones, with `cache`) → `peers`
+//! (whose account it is, while the store is away) → `holdfast_rest` (limits and connections to Discord). [`start`] puts the parts together.
 
 mod access;
 mod amqp;
@@ -14,6 +14,7 @@ mod gateway;
 mod listener;
 mod metrics;
 mod outgoing;
+mod peers;
 mod program;
 mod request;
 pub mod settings;

@@ -21,6 +21,8 @@ pub(crate) struct Metrics {
     pub(crate) amqp_in_flight: Gauge<i64, AtomicI64>,
     pub(crate) amqp_repeated: Counter,
     pub(crate) uploads_bytes: Gauge<i64, AtomicI64>,
+    pub(crate) replicas: Gauge<i64, AtomicI64>,
+    relayed: Family<OutcomeLabels, Counter>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -59,6 +61,8 @@ impl Metrics {
             amqp_in_flight: Gauge::default(),
             amqp_repeated: Counter::default(),
             uploads_bytes: Gauge::default(),
+            replicas: Gauge::default(),
+            relayed: Family::default(),
         };
         registry.register("holdfast_api_connections", "callers' connections", metrics.connections.clone());
         registry.register("holdfast_api_answers", "answers to callers, by hundreds of the status", answers);
@@ -74,6 +78,10 @@ impl Metrics {
         registry.register("holdfast_api_amqp_in_flight", help, metrics.amqp_in_flight.clone());
         let help = "requests by AMQP that were not sent because of their idempotency key";
         registry.register("holdfast_api_amqp_repeated", help, metrics.amqp_repeated.clone());
+        let help = "replicas that lived when the store was heard last, this one among them";
+        registry.register("holdfast_api_replicas", help, metrics.replicas.clone());
+        let help = "requests sent on to the replica that their account belongs to, while the store is away";
+        registry.register("holdfast_api_relayed", help, metrics.relayed.clone());
         registry.register(
             "holdfast_api_uploads_bytes",
             "uploads that are kept",
@@ -90,6 +98,11 @@ impl Metrics {
     /// An answer was had without a request of its own.
     pub(crate) fn shared(&self, by: &'static str) {
         self.shared.get_or_create(&SharedLabels { by }).inc();
+    }
+
+    /// A request was sent on to another replica.
+    pub(crate) fn relayed(&self, outcome: &'static str) {
+        self.relayed.get_or_create(&OutcomeLabels { outcome }).inc();
     }
 
     /// A request by AMQP has ended: with a status by hundreds, or an error code's name.

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use holdfast_rest::{Body, Call, Caller, Forwarder, Payload, Priority};
+use holdfast_rest::{Body, Call, Caller, Payload, Priority};
 use http::header::{AUTHORIZATION, HeaderValue, USER_AGENT};
 use http::{HeaderMap, Method, Response, StatusCode, Uri};
 use tokio::time::Instant;
@@ -14,6 +14,7 @@ use crate::access::Access;
 use crate::answer::Problem;
 use crate::gateway::{gateway, gateway_bot, is_ours};
 use crate::metrics::Metrics;
+use crate::peers::{RELAYED, Way};
 use crate::request::{Target, strip, strip_request, target};
 use crate::settings::Config;
 use crate::sharing::{Key, Sharing};
@@ -26,7 +27,7 @@ pub(crate) struct Outgoing {
     pub(crate) config: Config,
     pub(crate) access: Access,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) forwarder: Forwarder,
+    pub(crate) way: Way,
     /// The bot's token as a header, for requests without one.
     default: Option<HeaderValue>,
     /// The header of the bot whose gateway `ws` serves.
@@ -54,7 +55,7 @@ enum Gateway {
 }
 
 impl Outgoing {
-    pub(crate) fn new(config: Config, forwarder: Forwarder, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(config: Config, way: Way, metrics: Arc<Metrics>) -> Self {
         let own = config.token.as_ref().and_then(|token| {
             let mut value = HeaderValue::from_str(&format!("Bot {}", token.expose())).ok()?;
             value.set_sensitive(true);
@@ -64,12 +65,12 @@ impl Outgoing {
         let access = Access { secret: config.secret.clone(), only };
         let default = own.clone().filter(|_| config.default_token);
         let sharing = Sharing::new(config.coalesce, config.cache, config.cache_memory);
-        Self { config, access, metrics, forwarder, default, own, sharing }
+        Self { config, access, metrics, way, default, own, sharing }
     }
 
     /// Where a caller's path leads to at Discord.
     pub(crate) fn target(&self, uri: &Uri) -> Result<Target, Problem> {
-        target(uri, self.forwarder.upstream().base()).map_err(|_| {
+        target(uri, self.way.forwarder.upstream().base()).map_err(|_| {
             Problem::new(StatusCode::BAD_REQUEST, "path", "this path leads somewhere else than it seems to")
         })
     }
@@ -81,6 +82,9 @@ impl Outgoing {
             return Ok(gateway(&self.config.gateway_url));
         }
         let Asked { method, target, headers, priority, caller, deadline, stop } = asked;
+        // Whoever has sent it on takes this replica for its owner.
+        let peers = self.way.peers.clone().filter(|_| !headers.contains_key(RELAYED));
+        let way = Way { forwarder: self.way.forwarder.clone(), peers };
         let headers = self.fit(headers);
         let call = Call {
             method,
@@ -94,10 +98,10 @@ impl Outgoing {
             stop,
         };
         let mut response = match Key::of(&call).filter(|_| self.sharing.is_on()) {
-            Some(key) => self.sharing.get(key, call, &self.forwarder, &self.metrics).await?,
+            Some(key) => self.sharing.get(key, call, &way, &self.metrics).await?,
             None => {
                 self.sharing.forget(&call);
-                self.forwarder.send(call).await?
+                way.send(call).await?
             }
         };
         strip(response.headers_mut());

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures_util::future::{BoxFuture, Shared, WeakShared};
 use futures_util::{FutureExt, StreamExt, stream};
-use holdfast_rest::{Body, BodyError, Call, Forwarder, Payload};
+use holdfast_rest::{Body, BodyError, Call, Payload};
 use http::header::{AUTHORIZATION, HeaderName, USER_AGENT};
 use http::response::Parts;
 use http::{Method, Response, StatusCode};
@@ -23,6 +23,7 @@ use tokio::time::Instant;
 use crate::answer::Problem;
 use crate::cache::Cache;
 use crate::metrics::Metrics;
+use crate::peers::Way;
 
 /// Answers up to this are shared and kept; a longer one goes to one caller as it comes.
 const WHOLE: usize = 256 << 10;
@@ -157,7 +158,7 @@ impl Sharing {
         &self,
         key: Key,
         call: Call,
-        forwarder: &Forwarder,
+        way: &Way,
         metrics: &Metrics,
     ) -> Result<Response<Body>, Problem> {
         let kept = self.cache.as_ref().and_then(|cache| lock(cache).get(&key, Instant::now()).cloned());
@@ -165,7 +166,7 @@ impl Sharing {
             metrics.shared("cache");
             return Ok(answer.response());
         }
-        let (flight, role) = self.join(key, call, forwarder);
+        let (flight, role) = self.join(key, call, way);
         match (&*flight.await, role) {
             (Outcome::Whole(answer), Role::Leads) => Ok(answer.response()),
             (Outcome::Whole(answer), Role::Follows(_)) => {
@@ -173,12 +174,12 @@ impl Sharing {
                 Ok(answer.response())
             }
             (Outcome::One(own), Role::Leads) => lock(own).take().expect("only who leads takes it, and once"),
-            (Outcome::One(_), Role::Follows(call)) => Ok(forwarder.send(*call).await?),
+            (Outcome::One(_), Role::Follows(call)) => way.send(*call).await,
         }
     }
 
     /// Joins a request that is under way, or begins one.
-    fn join(&self, key: Key, call: Call, forwarder: &Forwarder) -> (Flight, Role) {
+    fn join(&self, key: Key, call: Call, way: &Way) -> (Flight, Role) {
         let mut flights = lock(&self.flights);
         if let Some(joinable) = flights.get(&key).filter(|it| self.coalesce && it.deadline <= call.deadline)
             && let Some(flight) = joinable.flight.upgrade()
@@ -187,10 +188,10 @@ impl Sharing {
             return (flight, Role::Follows(Box::new(call)));
         }
         let (joined, deadline) = (Arc::new(AtomicUsize::new(1)), call.deadline);
-        let (forwarder, open) = (forwarder.clone(), Arc::clone(&joined));
+        let (way, open) = (way.clone(), Arc::clone(&joined));
         let (all, cache, name) = (Arc::clone(&self.flights), self.cache.clone(), key.clone());
         let flight = async move {
-            let answer = forwarder.send(call).await.map_err(Problem::from);
+            let answer = way.send(call).await;
             // From here on nobody joins.
             let others = open.swap(CLOSED, Ordering::Relaxed) > 1;
             leave(&all, &name, &open);

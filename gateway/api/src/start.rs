@@ -16,6 +16,7 @@ use tracing::{info, warn};
 use crate::front::Front;
 use crate::metrics::Metrics;
 use crate::outgoing::Outgoing;
+use crate::peers::{Peers, Way};
 use crate::settings::Config;
 use crate::uploads::Uploads;
 use crate::{amqp, listener};
@@ -61,10 +62,18 @@ pub async fn start(
     let metrics = service.metrics.register(|registry| Arc::new(Metrics::new(registry)));
     let limits = Limits::of_process(&config.limits, config.cluster.as_ref(), service).await?;
     let drain = config.drain_timeout;
-    let uploads = Uploads::new(&config, &base(&config, &listener), Arc::clone(&metrics));
+    let own = address(&config, &listener);
+    let uploads = Uploads::new(&config, &own, Arc::clone(&metrics));
+    let peers = Peers::new(&config, &limits, own, Arc::clone(&metrics))?;
+    if let Some(peers) = &peers {
+        let condition = service.readiness.condition("store", "not heard yet");
+        condition.remark("not heard yet");
+        tasks.spawn("replicas", Arc::clone(peers).follow(tasks.token().clone(), condition));
+    }
     let listener = listener::listener(&config, listener, &metrics)?;
     info!(url = config.api_url, "api started");
-    let outgoing = Arc::new(Outgoing::new(config, Forwarder::new(upstream, limits), metrics));
+    let outgoing =
+        Arc::new(Outgoing::new(config, Way { forwarder: Forwarder::new(upstream, limits), peers }, metrics));
     if let Some(uploads) = &uploads {
         tasks.spawn("uploads", uploads.clone().sweep(tasks.token().clone()));
     }
@@ -79,11 +88,9 @@ pub async fn start(
 }
 
 /// Where others reach the listener.
-fn base(config: &Config, listener: &TcpListener) -> String {
-    let scheme = if config.tls.is_some() { "https" } else { "http" };
+fn address(config: &Config, listener: &TcpListener) -> String {
     let address = listener.local_addr().unwrap_or(config.listen);
-    let address = config.advertise.clone().unwrap_or_else(|| address.to_string());
-    format!("{scheme}://{address}")
+    config.advertise.clone().unwrap_or_else(|| address.to_string())
 }
 
 /// The AMQP front. A broker that is away holds up nobody who comes by HTTP.

@@ -98,10 +98,11 @@ pub(crate) fn place(path: &str) -> Option<Place<'_>> {
 }
 
 impl Uploads {
-    /// None so far; `base` is where callers and `webhook` reach this listener. `None` where the settings leave no room.
-    pub(crate) fn new(config: &Config, base: &str, metrics: Arc<Metrics>) -> Option<Self> {
+    /// None so far; `address` is where callers and `webhook` reach this listener. `None` where the settings leave no room.
+    pub(crate) fn new(config: &Config, address: &str, metrics: Arc<Metrics>) -> Option<Self> {
+        let scheme = if config.tls.is_some() { "https" } else { "http" };
         let shared = Shared {
-            base: format!("{base}{PATH}/"),
+            base: format!("{scheme}://{address}{PATH}/"),
             bytes: config.uploads,
             most: config.max_body.min(config.uploads),
             expiry: config.upload_expiry,

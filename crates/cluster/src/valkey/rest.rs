@@ -259,6 +259,27 @@ impl RestStore {
         }
     }
 
+    /// Says that a replica is at an address, for so long (zero: no more); tells where all are behind an egress address.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn replicas(
+        &self,
+        egress: &str,
+        address: &str,
+        counts: Duration,
+    ) -> Result<Vec<String>, Unavailable> {
+        let key = format!("{}:{{{egress}}}:replicas", self.prefix);
+        let mut call = script::REST_REPLICAS.on([&key]);
+        call.arg(address).arg(counts.as_millis() as u64);
+        let mut reply = Reply::list(self.call(call).await?)?;
+        let mut replicas = Vec::new();
+        while let Some(replica) = reply.optional()? {
+            replicas.push(replica);
+        }
+        Ok(replicas)
+    }
+
     /// Notes that something was begun, unless anything is noted already.
     ///
     /// # Errors

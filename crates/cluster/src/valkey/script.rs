@@ -49,6 +49,7 @@ scripts! {
     RESHARD_SEEN = "reshard_seen.lua",
     REST_ANSWER = "rest_answer.lua" after "rest_bucket.lua",
     REST_INVALID = "rest_invalid.lua",
+    REST_REPLICAS = "rest_replicas.lua",
     REST_TAKE = "rest_take.lua" after "rest_bucket.lua",
     UNUSED = "unused.lua",
 }

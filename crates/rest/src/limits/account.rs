@@ -2,7 +2,7 @@
 //! One token's account as tasks share it: the state under a lock, and a task that looks at it when something is due,
 //! as long as anybody waits. In: wishes. Out: grants; whoever stops waiting gives back what came too late.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -25,6 +25,8 @@ pub(super) struct Account {
     refused_until: AtomicU64,
     /// 401s since the last answer that showed the token to be good.
     strikes: AtomicU64,
+    /// It goes by itself since the store is away.
+    alone: AtomicBool,
     /// The account that replicas share, where they do.
     pub(super) lanes: Option<Arc<Lanes>>,
 }
@@ -73,10 +75,18 @@ impl Account {
     pub(super) fn new(state: State, lanes: Option<Arc<Lanes>>) -> Self {
         Self {
             lanes,
+            alone: AtomicBool::new(false),
             shared: Mutex::new(Shared { state, driven: false, due: None }),
             earlier: Notify::new(),
             refused_until: AtomicU64::new(0),
             strikes: AtomicU64::new(0),
+        }
+    }
+
+    /// The store is away, or is back. What went by it last isn't known here, and is out of the global limit by `clean`.
+    pub(super) fn goes_alone(&self, alone: bool, clean: Duration) {
+        if self.alone.swap(alone, Ordering::Relaxed) != alone && alone {
+            self.change(|state| state.hold(clean));
         }
     }
 

@@ -54,6 +54,9 @@ pub struct Metrics {
     upstream: Family<RouteLabels, Histogram, fn() -> Histogram>,
     /// Histograms that were looked up before, by route.
     known: Vec<OnceLock<Histogram>>,
+    fill: Family<RouteLabels, Histogram, fn() -> Histogram>,
+    /// Histograms that were looked up before, by route.
+    known_fill: Vec<OnceLock<Histogram>>,
     limited: Family<ScopeLabels, Counter>,
     refused: Family<ReasonLabels, Counter>,
     pub(crate) retried: Counter,
@@ -73,10 +76,15 @@ impl Metrics {
         fn seconds() -> Histogram {
             Histogram::new([0.001, 0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0])
         }
+        fn shares() -> Histogram {
+            Histogram::new([0.25, 0.5, 0.75, 0.9, 0.999, 1.0])
+        }
         let metrics = Self {
             queue: Family::new_with_constructor(seconds),
             upstream: Family::new_with_constructor(seconds),
             known: (0..RouteId::count()).map(|_| OnceLock::new()).collect(),
+            fill: Family::new_with_constructor(shares),
+            known_fill: (0..RouteId::count()).map(|_| OnceLock::new()).collect(),
             limited: Family::default(),
             refused: Family::default(),
             retried: Counter::default(),
@@ -99,6 +107,8 @@ impl Metrics {
         );
         let help = "from sending a request to the head of Discord's answer";
         registry.register("holdfast_rest_upstream_seconds", help, self.upstream.clone());
+        let help = "share of its bucket that was used, as an answer told it";
+        registry.register("holdfast_rest_bucket_fill", help, self.fill.clone());
         registry.register("holdfast_rest_limited", "429s from Discord, by scope", self.limited.clone());
         registry.register("holdfast_rest_refused", "requests not sent, by reason", self.refused.clone());
         registry.register("holdfast_rest_retried", "requests sent once more", self.retried.clone());
@@ -129,6 +139,13 @@ impl Metrics {
         let Some(known) = self.known.get(usize::from(route.0)) else { return };
         let look_up = || self.upstream.get_or_create(&RouteLabels { route: route.route().name }).clone();
         known.get_or_init(look_up).observe(time.as_secs_f64());
+    }
+
+    /// An answer told that so much of its bucket is used.
+    pub(super) fn filled(&self, route: RouteId, used: u32, limit: u32) {
+        let Some(known) = self.known_fill.get(usize::from(route.0)).filter(|_| limit > 0) else { return };
+        let look_up = || self.fill.get_or_create(&RouteLabels { route: route.route().name }).clone();
+        known.get_or_init(look_up).observe(f64::from(used.min(limit)) / f64::from(limit));
     }
 
     pub(super) fn limited(&self, scope: Option<Scope>) {

@@ -4,6 +4,7 @@
 
 mod account;
 mod fair;
+mod guard;
 mod metrics;
 mod permit;
 mod refusal;
@@ -21,7 +22,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use account::{Account, Clock};
 pub use fair::{Caller, Priority};
 use holdfast_cluster::{CaFileError, RestStore};
-use holdfast_discord::rest::{InvalidGuard, Standing, find};
+use holdfast_discord::rest::{InvalidGuard, find};
 use holdfast_service::{Page, Service, Tasks};
 pub use metrics::{Cause, Metrics};
 use permit::Held;
@@ -39,8 +40,7 @@ use crate::ledger::Ledger;
 /// Accounts are looked through for idle ones when there are so many: one takes about 10 KiB.
 const ACCOUNTS: usize = 1_024;
 
-/// Webhooks that are remembered as gone, the oldest forgotten first: 16 bytes each.
-const GONE: usize = 65_536;
+const SECOND: Duration = Duration::from_secs(1);
 
 /// The limits of everything that is sent to Discord from here. Clones share them.
 #[derive(Clone)]
@@ -139,6 +139,21 @@ impl Limits {
         service.once(make).await
     }
 
+    /// Where replicas share the account, if they do.
+    #[must_use]
+    pub fn store(&self) -> Option<&RestStore> {
+        self.inner.store.as_ref()
+    }
+
+    /// What a request's account goes by, as a number that is the same in all replicas; `None` if nothing is counted.
+    #[must_use]
+    pub fn account_number(authorization: &[u8], method: &str, path: &str) -> Option<u64> {
+        let found = find(method, path);
+        let route = found.id.route();
+        let name = if route.exempt { found.major.as_bytes() } else { authorization };
+        (!route.each).then(|| hash(name))
+    }
+
     /// What was done lately, by idempotency keys.
     #[must_use]
     pub fn ledger(&self) -> &Ledger {
@@ -196,6 +211,10 @@ impl Limits {
                 // Until it is back, the account of this process has to do.
                 Err(NoGrant::StoreAway) => {}
             }
+        }
+        if account.lanes.is_some() && !route.exempt {
+            let connected = inner.store.as_ref().is_some_and(RestStore::is_connected);
+            account.goes_alone(!connected, inner.clock.now() + SECOND + inner.settings.global_margin);
         }
         if let Some(grant) = account.try_now(&wish, inner.clock.now()) {
             return Ok(Permit::new(self.clone(), account, wish, Held::Own(grant)));
@@ -259,87 +278,6 @@ impl Inner {
             || Arc::new(Account::new(State::new(settings.global_limit, settings.global_margin), lanes()));
         Arc::clone(accounts.entry(authorization.into()).or_insert_with(fresh))
     }
-
-    /// Waits while the guard brakes.
-    async fn pass_guard(&self, deadline: Duration) -> Result<(), Refusal> {
-        let begun = self.clock.now();
-        let mut now = begun;
-        loop {
-            let standing = lock(&self.guard).ask(now);
-            let until = match standing {
-                Standing::Open if now == begun => return Ok(()),
-                Standing::Open => {
-                    self.metrics.waited(Cause::Guard, now - begun);
-                    return Ok(());
-                }
-                Standing::Banned(until) => return Err(Refusal::Banned { retry_after: until - now }),
-                Standing::Stop(until) => return Err(Refusal::Guarded { retry_after: until - now }),
-                Standing::Brake(until) if until > deadline => {
-                    return Err(Refusal::Guarded { retry_after: until - now });
-                }
-                Standing::Brake(until) => until,
-            };
-            tokio::time::sleep_until(self.clock.at(until)).await;
-            now = self.clock.now().max(until);
-        }
-    }
-
-    fn is_gone(&self, major: u64, now: Duration) -> bool {
-        lock(&self.gone).get(&major).is_some_and(|until| now < *until)
-    }
-
-    fn note_gone(&self, major: u64) {
-        let (mut gone, now) = (lock(&self.gone), self.clock.now());
-        if gone.len() >= GONE {
-            gone.retain(|_, until| now < *until);
-        }
-        if gone.len() < GONE {
-            gone.insert(major, now + self.settings.webhook_gone_for);
-        }
-    }
-
-    fn count_invalid(&self) {
-        let (mut guard, now) = (lock(&self.guard), self.clock.now());
-        guard.count(now);
-        self.untold.fetch_add(1, Ordering::Relaxed);
-        self.metrics.invalid.set(i64::from(guard.invalid(now)));
-    }
-
-    /// Twice a second, lets old invalid requests go, tells the store of new ones, and hears of others'.
-    ///
-    /// It also keeps a time near at which the runtime looks at its timers anyway: without one, each request's own time
-    /// limit would be the nearest, and would wake another thread only to be noted (a third of a request's CPU time).
-    async fn follow_invalid(self: Arc<Self>) {
-        loop {
-            let heard = match &self.store {
-                Some(store) => self.share_invalid(store).await,
-                None => None,
-            };
-            {
-                let (mut guard, now) = (lock(&self.guard), self.clock.now());
-                if let Some(all) = heard {
-                    guard.heard(all, now);
-                }
-                self.metrics.invalid.set(i64::from(guard.invalid(now)));
-            }
-            tokio::select! { biased;
-                () = self.tasks.token().cancelled() => return,
-                () = tokio::time::sleep(Duration::from_millis(500)) => {}
-            }
-        }
-    }
-
-    /// How many all senders at this address have had, if the store can say.
-    async fn share_invalid(&self, store: &RestStore) -> Option<u32> {
-        let more = self.untold.swap(0, Ordering::Relaxed);
-        let all = store.invalid(&self.settings.egress, more).await.ok();
-        if all.is_none() {
-            // It is told when the store is back.
-            self.untold.fetch_add(more, Ordering::Relaxed);
-        }
-        self.metrics.store_connected.set(i64::from(store.is_connected()));
-        all
-    }
 }
 
 /// Counts somebody who waits; counts as having left when dropped before the end.
@@ -384,8 +322,12 @@ impl fmt::Debug for Limits {
 
 /// A top-level resource as a number: an id as it is, what is no number by a hash of 64 bits (FNV-1a).
 fn number(major: &str) -> u64 {
-    let step = |state: u64, byte: u8| (state ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    major.parse().unwrap_or_else(|_| major.bytes().fold(0xcbf2_9ce4_8422_2325, step))
+    major.parse().unwrap_or_else(|_| hash(major.as_bytes()))
+}
+
+fn hash(bytes: &[u8]) -> u64 {
+    let step = |state: u64, byte: &u8| (state ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, step)
 }
 
 fn unix() -> Duration {

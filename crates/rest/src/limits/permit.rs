@@ -62,6 +62,9 @@ impl Permit {
     pub fn answered(mut self, status: u16, told: Option<Told>, bucket: Option<&str>) {
         let now = self.limits.inner.clock.now();
         self.measure(now);
+        if let Some(told) = told {
+            self.limits.inner.metrics.filled(self.wish.route, told.used(), told.limit);
+        }
         match status {
             401 | 403 => self.limits.inner.count_invalid(),
             200..=299 if !self.route().exempt => self.account.authorised(),

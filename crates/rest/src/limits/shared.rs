@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use holdfast_cluster::{RestBucket, RestEnd, RestStore, RestTaken, RestTicket, RestWish, Unavailable};
 use holdfast_service::Tasks;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard, Notify, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::account::Account;
@@ -37,8 +37,28 @@ pub(super) struct Lanes {
     settings: LimitSettings,
     tasks: Tasks,
     lanes: Mutex<HashMap<Key, Lane>>,
+    global: Line,
     /// The version of what was learnt that the account has.
     learnt: AtomicU64,
+}
+
+/// Whose turn it is to ask for a place of the global limit: one queue at a time, else all would ask whenever one place
+/// is free again. The urgent don't stand in line; of bulk work one stands in it.
+#[derive(Debug, Default)]
+struct Line {
+    usual: AsyncMutex<()>,
+    bulk: AsyncMutex<()>,
+}
+
+/// A place at the head of the line.
+type HeadOfLine<'l> = [Option<AsyncMutexGuard<'l, ()>>; 2];
+
+impl Line {
+    async fn turn(&self, priority: Priority) -> HeadOfLine<'_> {
+        let bulk = if priority == Priority::Low { Some(self.bulk.lock().await) } else { None };
+        let usual = if priority == Priority::High { None } else { Some(self.usual.lock().await) };
+        [usual, bulk]
+    }
 }
 
 #[derive(Debug, Default)]
@@ -96,8 +116,8 @@ pub(super) type Granted = (Box<SharedGrant>, Option<(Cause, Duration)>);
 
 impl Lanes {
     pub(super) fn new(store: RestStore, token: String, settings: LimitSettings, tasks: Tasks) -> Arc<Self> {
-        let (lanes, learnt) = (Mutex::default(), AtomicU64::new(0));
-        Arc::new(Self { store, token, settings, tasks, lanes, learnt })
+        let (lanes, global, learnt) = (Mutex::default(), Line::default(), AtomicU64::new(0));
+        Arc::new(Self { store, token, settings, tasks, lanes, global, learnt })
     }
 
     pub(super) fn is_connected(&self) -> bool {
@@ -153,8 +173,16 @@ impl Lanes {
 
     /// Asks for whoever is first in a bucket's queue, until nobody is.
     async fn drive(self: Arc<Self>, account: Arc<Account>, key: Key, answered: Arc<Notify>) {
+        let mut turn = None;
         while let Some(wish) = self.first(key) {
-            match self.ask(&account, &wish).await {
+            let taken = self.ask(&account, &wish).await;
+            let global = matches!(taken, Ok((RestTaken::Wait { global: true, .. }, _)));
+            match taken {
+                Ok((RestTaken::Wait { time: Some(_), .. }, _)) if global && turn.is_none() => {
+                    // Meanwhile much may have changed: it asks again at once.
+                    turn = Some(self.global.turn(wish.priority).await);
+                    continue;
+                }
                 Ok((_, Some(grant))) => self.serve(key, &wish, grant),
                 Ok((RestTaken::Wait { time: Some(time), .. }, _)) => {
                     // Of what waits for the same moment the urgent asks first.
@@ -171,6 +199,9 @@ impl Lanes {
                     let _ = timeout(AGAIN, answered.notified()).await;
                 }
                 Err(_) => return self.forsake(key),
+            }
+            if !global {
+                turn = None;
             }
         }
     }

@@ -241,6 +241,11 @@ impl State {
         self.global.block(until);
     }
 
+    /// Nothing that the global limit is about goes before `until`.
+    pub(super) fn hold(&mut self, until: Duration) {
+        self.global.block(until);
+    }
+
     /// No answer came.
     pub(super) fn lost(&mut self, grant: &Grant, now: Duration) {
         if let Some(slot) = self.slots.get_mut(&grant.key) {

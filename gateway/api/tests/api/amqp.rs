@@ -8,11 +8,9 @@ use holdfast_api::Config;
 use holdfast_broker::{Broker, BrokerSettings, Message, Publication, Requester};
 use holdfast_contract::v1::rest_reply::Result as Outcome;
 use holdfast_contract::v1::{ErrorCode, RestHeader, RestReply, RestRequest};
-use holdfast_simulator::{Bucket, Refill, RestFault, RestLimits};
+use holdfast_simulator::{Refill, RestFault, RestLimits};
 
-use super::support::{SOON, Stage, TOKEN, configured, request, until};
-
-const SEND: &str = "POST /channels/{channel_id}/messages";
+use super::support::{SEND, SOON, Stage, TOKEN, bucket, configured, request, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_is_answered_with_discords_answer_over_rabbitmq() {
@@ -34,12 +32,13 @@ async fn answered(worker: Worker) {
     let without = RestRequest { headers: Vec::new(), ..asked("GET", "/users/@me") };
     assert_eq!(worker.done(without).await.0, 401);
     assert_eq!(worker.stage.api.metric(r#"holdfast_api_amqp_requests_total{outcome="4xx"}"#), 2.0);
-    assert_eq!(worker.stage.api.metric("holdfast_api_amqp_in_flight"), 0.0);
+    until(|| worker.stage.api.metric("holdfast_api_amqp_in_flight") == 0.0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn both_fronts_have_one_account() {
-    let worker = Worker::memory(|limits| limits.buckets = vec![bucket(5)], |_| {}).await;
+    let worker =
+        Worker::memory(|limits| limits.buckets = vec![bucket(&[SEND], 5, 1.0, Refill::Fixed)], |_| {}).await;
     let by_http = join_all(
         (0..8).map(|_| worker.stage.api.send(request("POST", "/api/v10/channels/1/messages", "{}"))),
     );
@@ -215,16 +214,4 @@ fn code(reply: &RestReply) -> Option<ErrorCode> {
 fn unix_ms() -> u64 {
     let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     u64::try_from(unix.as_millis()).unwrap_or(0)
-}
-
-fn bucket(limit: u32) -> Bucket {
-    Bucket {
-        routes: vec![SEND.to_owned()],
-        hash: "0123456789abcdef".to_owned(),
-        limit,
-        seconds: 1.0,
-        refill: Refill::Fixed,
-        shared: false,
-        sub_limits: Vec::new(),
-    }
 }

@@ -1,49 +1,14 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 //! Several replicas with one account in the store of this machine.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use holdfast_cluster::Settings;
-use holdfast_simulator::{Bucket, Refill, RestLimits};
+use holdfast_simulator::Refill;
 use http::StatusCode;
 
-use super::support::{RunningApi, Stage, api, request, stage, until};
-
-const SEND: &str = "POST /channels/{channel_id}/messages";
-
-/// The long test has 2,000; these are some windows.
-const MANY: usize = 300;
-
-#[tokio::test(flavor = "multi_thread")]
-async fn three_replicas_keep_the_global_limit_and_buckets_under_a_fixed_window() {
-    many_buckets(Refill::Fixed, Refill::Fixed).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn three_replicas_keep_the_global_limit_and_buckets_under_a_rolling_window() {
-    many_buckets(Refill::Steady, Refill::Steady).await;
-}
-
-async fn many_buckets(global: Refill, refill: Refill) {
-    let (stage, replicas) = fleet(3, |limits| {
-        limits.global_refill = global;
-        limits.latency_ms = [30, 50];
-        limits.buckets = vec![bucket(&[SEND], 5, 1.0, refill)];
-    })
-    .await;
-    let begun = Instant::now();
-    let asked = (0..MANY).map(|number| {
-        let path = format!("/api/v10/channels/{}/messages", 1 + number % 50);
-        replicas[number % 3].0.send(request("POST", &path, "{}"))
-    });
-    let answers = join_all(asked).await;
-    assert!(answers.iter().all(|answer| answer.status == StatusCode::NOT_FOUND), "{:?}", answers[0]);
-    assert_eq!((stage.discord.requests().len(), stage.answered(429)), (MANY, 0));
-    let windows = u32::try_from(MANY / 50).expect("few");
-    let most = Duration::from_millis(1_080) * (windows - 1) + Duration::from_millis(1_500);
-    assert!(begun.elapsed() <= most, "took {:?}, not {most:?}", begun.elapsed());
-}
+use super::support::{SEND, api, bucket, configured_fleet, fleet, request, stage, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_bucket_is_shared_and_used_up() {
@@ -139,46 +104,6 @@ async fn without_its_store_a_replica_goes_on_by_itself() {
     assert_eq!(alone.metric("holdfast_rest_store_connected"), 0.0);
 }
 
-/// Replicas before one Discord, under a prefix of their own.
-async fn fleet(count: usize, change: impl FnOnce(&mut RestLimits)) -> (Stage, Vec<(RunningApi, Settings)>) {
-    configured_fleet(count, change, |_| {}).await
-}
-
-async fn configured_fleet(
-    count: usize,
-    change: impl FnOnce(&mut RestLimits),
-    configure: impl Fn(&mut holdfast_api::Config),
-) -> (Stage, Vec<(RunningApi, Settings)>) {
-    let stage = stage(change).await;
-    let mut settings = Settings::at("redis://127.0.0.1:6379").expect("an address");
-    // What an earlier run has learnt isn't ours to know.
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
-    settings.prefix = format!("holdfast-test-{}", now.as_nanos());
-    let mut replicas = Vec::new();
-    for _ in 0..count {
-        let replica = api(stage.discord.api_url(), |config| {
-            config.cluster = Some(settings.clone());
-            configure(config);
-        })
-        .await;
-        until(|| replica.metric("holdfast_rest_store_connected") == 1.0).await;
-        replicas.push((replica, settings.clone()));
-    }
-    (stage, replicas)
-}
-
 fn message(number: usize) -> http::Request<http_body_util::Full<bytes::Bytes>> {
     request("POST", &format!("/api/v10/channels/{}/messages", 1 + number % 4), "{}")
-}
-
-fn bucket(routes: &[&str], limit: u32, seconds: f64, refill: Refill) -> Bucket {
-    Bucket {
-        routes: routes.iter().map(|route| (*route).to_owned()).collect(),
-        hash: "0123456789abcdef".to_owned(),
-        limit,
-        seconds,
-        refill,
-        shared: false,
-        sub_limits: Vec::new(),
-    }
 }

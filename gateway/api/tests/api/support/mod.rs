@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 //! A simulated Discord, the service before it, and a caller.
 
+mod fleet;
+mod process;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
 use holdfast_api::Config;
 use holdfast_service::{Secret, Service};
-use holdfast_simulator::{Options, RestLimits, Simulator};
+use holdfast_simulator::{Bucket, Options, Refill, RestLimits, Simulator};
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
@@ -17,8 +20,14 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use fleet::{configured_fleet, fleet, store};
+pub(crate) use process::Process;
+
 pub(crate) const TOKEN: &str = "sim-token";
 pub(crate) const OTHER: &str = "other-token";
+
+/// The route that most buckets here are of.
+pub(crate) const SEND: &str = "POST /channels/{channel_id}/messages";
 
 /// How long anything may take that isn't bound by a limit.
 pub(crate) const SOON: Duration = Duration::from_secs(10);
@@ -118,6 +127,24 @@ impl Answer {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(|value| value.to_str().expect("text"))
     }
+}
+
+/// A bucket of its own.
+pub(crate) fn bucket(routes: &[&str], limit: u32, seconds: f64, refill: Refill) -> Bucket {
+    Bucket {
+        routes: routes.iter().map(|route| (*route).to_owned()).collect(),
+        hash: "0123456789abcdef".to_owned(),
+        limit,
+        seconds,
+        refill,
+        shared: false,
+        sub_limits: Vec::new(),
+    }
+}
+
+/// Whether the long tests are wanted (`cargo xtask test --full`).
+pub(crate) fn full() -> bool {
+    holdfast_service::environment().any(|(name, value)| name == "HOLDFAST_TEST_FULL" && !value.is_empty())
 }
 
 /// A request with the bot's token.
