@@ -3,6 +3,7 @@
 //! response's JSON. Out: what of the first decides where it goes; whether the second may answer the first.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -62,7 +63,7 @@ pub enum CallbackKind {
 }
 
 /// What of an interaction decides where it goes and how it may be answered.
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 pub struct Interaction<'a> {
     #[serde(rename = "type")]
     kind: u64,
@@ -84,7 +85,13 @@ pub struct Interaction<'a> {
     message: Option<IgnoredAny>,
 }
 
-#[derive(Debug, Deserialize)]
+impl fmt::Debug for Interaction<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Interaction").field("id", &self.id).field("kind", &self.kind).finish_non_exhaustive()
+    }
+}
+
+#[derive(Deserialize)]
 struct Data<'a> {
     #[serde(borrow, default)]
     name: Option<Cow<'a, str>>,

@@ -163,7 +163,9 @@ impl<A: Answers> Connection<A> {
         let Some(tls) = self.tls.clone() else {
             return self.converse(stream).await;
         };
-        match tokio::time::timeout(self.within, tls.accept(stream)).await {
+        let handshake = tokio::time::timeout(self.within, tls.accept(stream));
+        let Some(handshake) = self.ended.run_until_cancelled(handshake).await else { return };
+        match handshake {
             Ok(Ok(stream)) => self.converse(stream).await,
             Ok(Err(error)) => debug!(%error, "no TLS"),
             Err(_) => debug!("no TLS in time"),

@@ -17,7 +17,7 @@ use tracing::debug;
 use crate::answer::{self, Answer};
 use crate::asked::Posted;
 use crate::front::Front;
-use crate::seen::{Key, Seen};
+use crate::seen::{Claimed, Key, Seen, hex};
 
 /// Of Discord's 3 s, some go on the way.
 const WITHIN: Duration = Duration::from_millis(2_500);
@@ -81,23 +81,34 @@ pub(crate) async fn answer(front: &Arc<Front>, posted: Posted) -> Answer {
         return answer::empty(StatusCode::NO_CONTENT);
     };
     let hash: Key = Sha256::digest(&posted.body).into();
-    if !front.events.seen.take(hash, REMEMBER).await {
-        metrics.event("duplicate");
-        return answer::empty(StatusCode::NO_CONTENT);
-    }
+    // As long as its time would be young enough, it is known.
+    let claim = match front.events.seen.claim(hash, REMEMBER.max(2 * front.config.events_max_age)).await {
+        Claimed::Fresh(claim) => claim,
+        // Whoever is at it may fail yet.
+        Claimed::Elsewhere => return again(front),
+        Claimed::Done => {
+            metrics.event("duplicate");
+            return answer::empty(StatusCode::NO_CONTENT);
+        }
+    };
     let application = payload.application_id.and_then(|id| id.parse().ok()).unwrap_or(0);
     let outcome = match go(front, &posted, application, event.name, &hash).await {
         Went::Arrived => "published",
         Went::Unrouted => "unrouted",
         Went::Nowhere => {
-            // Not for good: Discord sends it again.
-            front.events.seen.give_back(&hash).await;
-            metrics.event("unavailable");
-            return answer::plain(StatusCode::SERVICE_UNAVAILABLE, "not taken: send it again\n");
+            claim.give_back().await;
+            return again(front);
         }
     };
+    claim.keep().await;
     metrics.event(outcome);
     answer::empty(StatusCode::NO_CONTENT)
+}
+
+/// Discord is to send it again.
+fn again(front: &Front) -> Answer {
+    front.metrics.event("unavailable");
+    answer::plain(StatusCode::SERVICE_UNAVAILABLE, "not taken: send it again\n")
 }
 
 async fn go(front: &Front, posted: &Posted, application: u64, name: &str, hash: &Key) -> Went {
@@ -112,7 +123,7 @@ async fn go(front: &Front, posted: &Posted, application: u64, name: &str, hash: 
     if name.len() > MAX_NAME {
         return Went::Unrouted;
     }
-    let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash = hex(hash);
     let event = WebhookEvent {
         schema: SCHEMA,
         application,

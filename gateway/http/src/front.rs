@@ -11,23 +11,26 @@ use holdfast_service::{Answers, Peer, Tasks};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
-use tokio::sync::Semaphore;
+use hyper::body::{Body, Incoming};
+use tokio::sync::{Semaphore, TryAcquireError};
 use tokio::time::{Instant, timeout};
 
 use crate::answer::{self, Answer};
 use crate::asked::{Posted, unix_us};
 use crate::late::Late;
-use crate::metrics::{InFlight, Metrics};
+use crate::metrics::{InFlight, Metrics, Reserved};
 use crate::routes::Routes;
 use crate::seen::Seen;
 use crate::settings::{Application, Config};
-use crate::verify::{self, Refused};
+use crate::verify::{self, Refused, Signed};
 use crate::ways::Ways;
 use crate::{events, interactions};
 
 /// So much of what is too much of a body is read and thrown away.
 const MAX_PASSED_OVER: usize = 8 << 20;
+
+/// Memory for bodies is counted in so many bytes.
+const UNIT: usize = 1 << 10;
 
 /// See the module's documentation.
 pub(crate) struct Front {
@@ -43,6 +46,8 @@ pub(crate) struct Front {
     endpoints: HashMap<String, Endpoint>,
     /// Requests that are being answered.
     places: Semaphore,
+    /// Memory for their bodies.
+    bodies: Semaphore,
     /// Interactions that were taken.
     seen: Seen,
 }
@@ -82,8 +87,9 @@ impl Front {
             late_places: Arc::new(Semaphore::new(config.max_late)),
             events,
             tasks,
-            endpoints: endpoints(&config.applications),
+            endpoints: endpoints(&config),
             places: Semaphore::new(config.max_in_flight),
+            bodies: Semaphore::new(config.bodies_memory / UNIT),
             seen,
             config,
         }
@@ -97,7 +103,11 @@ impl Front {
         if request.method() != Method::POST {
             return answer::plain(StatusCode::METHOD_NOT_ALLOWED, "Discord posts here\n");
         }
-        let Ok(_place) = self.places.try_acquire() else {
+        let signed = match verify::signature(request.headers()) {
+            Ok(signed) => signed,
+            Err(refused) => return self.refuse(refused),
+        };
+        let (Ok(_place), Ok(_memory)) = (self.places.try_acquire(), self.memory(&request)) else {
             self.metrics.refused("full");
             return answer::plain(StatusCode::SERVICE_UNAVAILABLE, "too many requests are being answered\n");
         };
@@ -106,29 +116,61 @@ impl Front {
             Ok(body) => body,
             Err(answer) => return answer,
         };
-        let signed = match self.verified(endpoint, &head.headers, &body, received.1).await {
-            Ok(signed) => signed,
-            Err(refused) => {
-                self.metrics.refused(refused.name());
-                return answer::plain(StatusCode::UNAUTHORIZED, "invalid request signature\n");
+        if let Err(refused) = verify::right(&signed, &body, &endpoint.keys) {
+            return self.refuse(refused);
+        }
+        // It is Discord's: from now on it counts how it is answered, and that it is.
+        let discord = self.metrics.answering(received.0);
+        let answer = match self.verified(endpoint, &signed, &body, received.1).await {
+            Ok(()) => self.answer(endpoint, signed, body, &head.headers, received).await,
+            // Somebody else's doing.
+            Err(refused @ Refused::Replay) => {
+                discord.forget();
+                return self.refuse(refused);
             }
+            Err(refused) => self.refuse(refused),
         };
-        let text = |name| head.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        discord.answered(answer.status().is_success());
+        answer
+    }
+
+    async fn answer(
+        self: &Arc<Self>,
+        endpoint: &Endpoint,
+        signed: Signed,
+        body: Bytes,
+        headers: &HeaderMap,
+        (received, received_us): (Instant, u64),
+    ) -> Answer {
+        let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let posted = Posted {
             body,
             content_type: text(CONTENT_TYPE.as_str()).to_owned(),
             signature: signed.signature,
             timestamp: signed.timestamp,
             trace: text("traceparent").to_owned(),
-            received: received.0,
-            received_us: received.1,
+            received,
+            received_us,
         };
-        let answer = match endpoint.what {
+        match endpoint.what {
             What::Interactions => interactions::answer(self, posted).await,
             What::Events => events::answer(self, posted).await,
-        };
-        self.metrics.answered(received.0.elapsed(), answer.status().is_success());
-        answer
+        }
+    }
+
+    fn refuse(&self, refused: Refused) -> Answer {
+        self.metrics.refused(refused.name());
+        answer::plain(StatusCode::UNAUTHORIZED, "invalid request signature\n")
+    }
+
+    /// Room for a body. One that doesn't say how long it is may be as long as any.
+    fn memory(&self, request: &Request<Incoming>) -> Result<Reserved<'_>, TryAcquireError> {
+        let most = self.config.max_body;
+        let length = request.body().size_hint().exact().and_then(|length| usize::try_from(length).ok());
+        let length = length.unwrap_or(most).min(most);
+        let permit =
+            self.bodies.try_acquire_many(u32::try_from(length.div_ceil(UNIT)).unwrap_or(u32::MAX))?;
+        Ok(Reserved::new(&self.metrics, length, permit))
     }
 
     async fn body(&self, body: Incoming) -> Result<Bytes, Answer> {
@@ -149,21 +191,20 @@ impl Front {
     async fn verified(
         &self,
         endpoint: &Endpoint,
-        headers: &HeaderMap,
+        signed: &Signed,
         body: &Bytes,
         now_us: u64,
-    ) -> Result<verify::Signed, Refused> {
-        let signed = verify::signed(headers, body, endpoint.keys.iter().copied())?;
+    ) -> Result<(), Refused> {
         let age = match endpoint.what {
             What::Interactions => self.config.max_age,
             What::Events => self.config.events_max_age,
         };
-        verify::young(&signed, now_us / 1_000_000, age)?;
+        verify::young(signed, now_us / 1_000_000, age)?;
         // An event that comes again is one that Discord isn't sure of: see `events`.
         if endpoint.what == What::Interactions {
-            verify::new(&signed, body, &self.seen, age).await?;
+            verify::new(signed, body, &self.seen, age).await?;
         }
-        Ok(signed)
+        Ok(())
     }
 }
 
@@ -192,10 +233,15 @@ async fn whole(mut body: Incoming, most: usize) -> Result<Option<Bytes>, hyper::
     Ok((read <= most).then(|| whole.freeze()))
 }
 
-fn endpoints(applications: &[Application]) -> HashMap<String, Endpoint> {
+fn endpoints(config: &Config) -> HashMap<String, Endpoint> {
+    // Without a way to anybody, an event would be taken and be lost: Discord is to hear that nobody takes them.
+    let takes_events = config.broker.is_some() || config.events_url.is_some();
     let mut endpoints = HashMap::new();
-    for Application { key, interactions, events } in applications {
+    for Application { key, interactions, events } in &config.applications {
         for (path, what) in [(interactions, What::Interactions), (events, What::Events)] {
+            if what == What::Events && !takes_events {
+                continue;
+            }
             let endpoint = || Endpoint { what, keys: Vec::new() };
             let endpoint = endpoints.entry(path.clone()).or_insert_with(endpoint);
             // One path is for one thing: the settings are checked for that within an application.

@@ -3,20 +3,20 @@
 //! the time is over Discord is told to wait, and what comes then goes `late`.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::StreamExt;
 use holdfast_contract::v1::{Error, ErrorCode, ReplyOutcome};
 use holdfast_discord::interaction::{Interaction, InteractionKind};
 use http::StatusCode;
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
 use crate::answer::{self, Answer};
 use crate::asked::{Asked, Posted};
 use crate::front::Front;
+use crate::late::DEFERRED_BY;
 use crate::reply::Reply;
-use crate::ways::{Failure, Receipt, Replies, Said};
+use crate::ways::{Receipt, Replies, Said};
 
 /// How a round of asking ended.
 enum Ended {
@@ -70,28 +70,31 @@ async fn ask(front: &Arc<Front>, asked: &Arc<Asked>) -> Ended {
             cause = "unavailable";
             continue;
         }
-        let mut replies = front.ways.ask(*way, asked);
+        let mut replies = front.ways.ask(*way, asked, left == 0);
         match timeout_at(asked.answer_by, replies.next()).await {
             Ok(Some(Ok(Said::Taken))) => return Ended::Taken,
-            Ok(Some(Ok(Said::Reply(raw, receipt)))) => match raw.read(&asked.ticket).await {
-                Ok(reply) => {
-                    tell(front, asked, receipt, Ok(ReplyOutcome::Answered));
-                    front.late.answered(&asked.ticket).await;
-                    return Ended::Answered(reply);
-                }
-                Err(error) => {
-                    debug!(id = asked.ticket.id, reason = error.message, "a worker's reply is no answer");
-                    tell(front, asked, receipt, Err(error));
-                    return Ended::Nobody("invalid", Some(replies));
-                }
-            },
+            Ok(Some(Ok(Said::Reply(raw, receipt)))) => {
+                return match raw.read(&asked.ticket, front.config.max_reply).await {
+                    Ok(reply) => {
+                        front.late.answered(&asked.ticket, reply.callback);
+                        tell(front, asked, receipt, Ok(ReplyOutcome::Answered));
+                        Ended::Answered(reply)
+                    }
+                    Err(error) => {
+                        debug!(id = asked.ticket.id, reason = error.message, "a worker's reply is no answer");
+                        tell(front, asked, receipt, Err(error));
+                        Ended::Nobody("invalid", Some(replies))
+                    }
+                };
+            }
             // Somebody has it: asking another one would be asking twice.
-            Ok(Some(Err(failure @ Failure::Nonsense))) => {
+            Ok(Some(Err(failure))) if failure.somebody_has_it() => {
                 return Ended::Nobody(failure.name(), Some(replies));
             }
             Ok(Some(Err(failure))) => cause = failure.name(),
-            Ok(None) => {}
-            Err(_) => return Ended::Nobody("slow", Some(replies)),
+            Ok(None) => return Ended::Nobody("slow", None),
+            Err(_) if front.ways.is_open(*way) => return Ended::Nobody("slow", Some(replies)),
+            Err(_) => return Ended::Nobody("unavailable", Some(replies)),
         }
     }
     Ended::Nobody(cause, None)
@@ -101,43 +104,49 @@ async fn ask(front: &Arc<Front>, asked: &Arc<Asked>) -> Ended {
 fn defer(front: &Arc<Front>, asked: &Arc<Asked>, cause: &'static str, replies: Option<Replies>) -> Answer {
     front.metrics.deferred(cause);
     let kind = asked.kind.name();
-    if let Some(replies) = replies {
-        listen(front, asked, replies);
-    }
     let Some(answer) = answer::deferred(asked.kind, asked.ticket.deferral) else {
+        // What comes now is of no use. That is told to workers that reply to the queue of late ones.
         front.metrics.interaction(kind, "failed");
         return answer::plain(StatusCode::GATEWAY_TIMEOUT, "no worker has answered in time\n");
     };
+    if let Some(replies) = replies {
+        listen(front, asked, replies);
+    }
     front.metrics.interaction(kind, "deferred");
     answer
 }
 
-/// Listens for what comes too late to be the answer.
+/// Listens for what comes after Discord was told to wait.
 fn listen(front: &Arc<Front>, asked: &Arc<Asked>, mut replies: Replies) {
     let Ok(place) = Arc::clone(&front.late_places).try_acquire_owned() else {
         front.metrics.late("full");
         return;
     };
     let (front, asked, tasks) = (Arc::clone(front), Arc::clone(asked), front.tasks.clone());
-    // Where nothing can follow, a worker is still told so for a moment.
-    let until = asked.late_until.max(asked.answer_by + Duration::from_secs(5));
     tasks.spawn("listening for a late reply", async move {
         let _place = place;
         front.metrics.waiting_late.inc();
-        let stop = front.tasks.token().clone();
-        let sent = stop.run_until_cancelled(timeout_at(until, follow(&front, &asked, &mut replies))).await;
-        front.metrics.waiting_late.dec();
-        if !matches!(sent, Some(Ok(true))) {
+        if !follow(&front, &asked, &mut replies).await {
             front.metrics.late("none");
         }
+        front.metrics.waiting_late.dec();
     });
 }
 
-/// Sends what comes late, until something of it is with Discord. False: nothing more comes.
+/// Sends what comes late, until something of it is with Discord. False: nothing came in time.
 async fn follow(front: &Front, asked: &Asked, replies: &mut Replies) -> bool {
-    while let Some(said) = replies.next().await {
+    let deferred = Instant::now() + DEFERRED_BY;
+    let listening = front.late.listening(&asked.ticket);
+    loop {
+        // The end of the service ends the waiting, not the sending.
+        let said = tokio::select! { biased;
+            () = listening.ended.cancelled() => return true,
+            () = front.tasks.token().cancelled() => return false,
+            said = timeout_at(asked.late_until, replies.next()) => said,
+        };
+        let Ok(Some(said)) = said else { return false };
         let Ok(Said::Reply(raw, receipt)) = said else { continue };
-        let became = front.late.send(&asked.ticket, raw).await;
+        let became = front.late.send(&asked.ticket, raw, deferred).await;
         front.metrics.late(outcome(&became));
         let is_sent = matches!(became, Ok(ReplyOutcome::SentLate));
         if let Some(receipt) = receipt {
@@ -147,7 +156,6 @@ async fn follow(front: &Front, asked: &Asked, replies: &mut Replies) -> bool {
             return true;
         }
     }
-    false
 }
 
 /// As metrics name what became of a late reply.

@@ -2,7 +2,7 @@
 //! What `http` counts, by the names that docs/contract.md gives, and how much of it Discord takes for failures.
 
 use std::sync::atomic::AtomicI64;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -11,6 +11,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use tokio::sync::SemaphorePermit;
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -34,6 +35,7 @@ const WARN_EVERY: Duration = Duration::from_secs(60);
 pub(crate) struct Metrics {
     pub(crate) connections: Gauge<i64, AtomicI64>,
     in_flight: Gauge<i64, AtomicI64>,
+    body_bytes: Gauge<i64, AtomicI64>,
     pub(crate) waiting_late: Gauge<i64, AtomicI64>,
     interactions: Family<KindOutcome, Counter>,
     deferred: Family<Cause, Counter>,
@@ -71,6 +73,7 @@ impl Metrics {
         let metrics = Self {
             connections: Gauge::default(),
             in_flight: Gauge::default(),
+            body_bytes: Gauge::default(),
             waiting_late: Gauge::default(),
             interactions: Family::default(),
             deferred: Family::default(),
@@ -82,9 +85,11 @@ impl Metrics {
             share: Mutex::new(Share::new(Instant::now())),
         };
         let Self { connections, in_flight, waiting_late, interactions, deferred, late, .. } = &metrics;
-        let Self { refused, events, answer_seconds, failure_ratio, .. } = &metrics;
+        let Self { body_bytes, refused, events, answer_seconds, failure_ratio, .. } = &metrics;
         registry.register("holdfast_http_connections", "connections of Discord's", connections.clone());
         registry.register("holdfast_http_in_flight", "requests being answered", in_flight.clone());
+        let help = "memory for bodies of requests being answered";
+        registry.register("holdfast_http_body_bytes", help, body_bytes.clone());
         let help = "deferred interactions whose reply is waited for";
         registry.register("holdfast_http_waiting_late", help, waiting_late.clone());
         let help = "interactions by kind and how they were answered";
@@ -125,8 +130,13 @@ impl Metrics {
         self.events.get_or_create(&Outcome { outcome }).inc();
     }
 
-    /// A request that Discord has signed is answered. Discord stops calling whom it has too many failures of.
-    pub(crate) fn answered(&self, took: Duration, succeeded: bool) {
+    /// A request that Discord has signed is being answered.
+    pub(crate) fn answering(self: &Arc<Self>, received: Instant) -> Answering {
+        Answering { metrics: Arc::clone(self), received, succeeded: Some(false) }
+    }
+
+    /// It is answered. Discord stops calling whom it has too many failures of.
+    fn answered(&self, took: Duration, succeeded: bool) {
         self.answer_seconds.observe(took.as_secs_f64());
         let failed = !succeeded || took > DISCORD_WAITS;
         let mut share = self.share.lock().unwrap_or_else(PoisonError::into_inner);
@@ -137,8 +147,35 @@ impl Metrics {
             warn!(
                 percent = (ratio * 100.0).round(),
                 "of Discord's requests fail, or are answered too late: it removes the address if that goes on. Are \
-                 workers there, and fast enough?"
+                 workers there, and fast enough? Is this clock right?"
             );
+        }
+    }
+}
+
+/// A request that Discord has signed. Dropped unanswered, Discord has left, and takes it for failed.
+pub(crate) struct Answering {
+    metrics: Arc<Metrics>,
+    received: Instant,
+    /// `None`: it isn't Discord's after all.
+    succeeded: Option<bool>,
+}
+
+impl Answering {
+    pub(crate) fn answered(mut self, succeeded: bool) {
+        self.succeeded = Some(succeeded);
+    }
+
+    /// Somebody else has recorded it.
+    pub(crate) fn forget(mut self) {
+        self.succeeded = None;
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        if let Some(succeeded) = self.succeeded {
+            self.metrics.answered(self.received.elapsed(), succeeded);
         }
     }
 }
@@ -156,6 +193,27 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.dec();
+    }
+}
+
+/// Memory for one body, as long as its request is being answered.
+pub(crate) struct Reserved<'a> {
+    bytes: Gauge<i64, AtomicI64>,
+    most: i64,
+    _permit: SemaphorePermit<'a>,
+}
+
+impl<'a> Reserved<'a> {
+    pub(crate) fn new(metrics: &Metrics, most: usize, permit: SemaphorePermit<'a>) -> Self {
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        metrics.body_bytes.inc_by(most);
+        Self { bytes: metrics.body_bytes.clone(), most, _permit: permit }
+    }
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        self.bytes.dec_by(self.most);
     }
 }
 

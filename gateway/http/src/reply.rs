@@ -19,7 +19,7 @@ const BOUNDARY: &str = "holdfast-4d1f2b7c9a3e5f6071829a0b";
 const MAX_PARTS: usize = 32;
 
 /// A reply as it came.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Raw {
     /// Empty: JSON.
     pub(crate) content_type: String,
@@ -27,7 +27,6 @@ pub(crate) struct Raw {
 }
 
 /// A reply that may answer its interaction.
-#[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) callback: CallbackKind,
     response: Value,
@@ -36,7 +35,6 @@ pub(crate) struct Reply {
 }
 
 /// A file, or what else comes with the JSON.
-#[derive(Debug)]
 struct Part {
     /// Its header `Content-Disposition`, as it came.
     disposition: String,
@@ -45,8 +43,11 @@ struct Part {
 }
 
 impl Raw {
-    /// Reads it, and judges whether it may answer the interaction.
-    pub(crate) async fn read(self, ticket: &Ticket) -> Result<Reply, Error> {
+    /// Reads it, and judges whether it may answer the interaction. It has at most `max` bytes.
+    pub(crate) async fn read(self, ticket: &Ticket, max: usize) -> Result<Reply, Error> {
+        if self.body.len() > max {
+            return Err(Error::new(ErrorCode::TooLarge, "the reply is larger than http.max_reply"));
+        }
         let (response, files) = match boundary(&self.content_type) {
             Some(boundary) => parts(&self.body, boundary).await?,
             None if is_json(&self.content_type) => (serde_json::from_slice(&self.body).ok(), Vec::new()),
@@ -141,6 +142,8 @@ mod tests {
 
     use super::*;
 
+    const MAX: usize = 1_000;
+
     fn ticket() -> Ticket {
         Ticket::new(InteractionKind::Command, "token")
     }
@@ -149,7 +152,7 @@ mod tests {
     async fn json_goes_on_as_it_is() {
         let body = Bytes::from_static(br#"{"type" : 4, "data":{"content":"hello"}}"#);
         let raw = Raw { content_type: String::new(), body: body.clone() };
-        let reply = raw.read(&ticket()).await.unwrap();
+        let reply = raw.read(&ticket(), MAX).await.unwrap();
         assert_eq!(reply.callback, CallbackKind::Message);
         assert_eq!(reply.answer(), (JSON.to_owned(), body));
     }
@@ -162,9 +165,9 @@ mod tests {
             \u{1}\r\n--y\r\n\r\n--x--\r\n";
         let content_type = "multipart/form-data; boundary=x".to_owned();
         let raw = Raw { content_type: content_type.clone(), body: body.into() };
-        let reply = raw.clone().read(&ticket()).await.unwrap();
+        let reply = raw.clone().read(&ticket(), MAX).await.unwrap();
         assert_eq!(reply.answer(), (content_type, body.into()));
-        let (content_type, message) = raw.read(&ticket()).await.unwrap().message();
+        let (content_type, message) = raw.read(&ticket(), MAX).await.unwrap().message();
         let (payload, files) = parts(&message, boundary(&content_type).unwrap()).await.unwrap();
         assert_eq!(payload, Some(json!({ "content": "see", "attachments": [{ "id": 0 }] })));
         assert_eq!(files.len(), 1);
@@ -187,8 +190,11 @@ mod tests {
             ("multipart/form-data", "--x--\r\n"),
         ] {
             let raw = Raw { content_type: content_type.to_owned(), body: body.into() };
-            let error = raw.read(&ticket()).await.expect_err(body);
+            let error = raw.read(&ticket(), MAX).await.err().expect(body);
             assert_eq!(error.code(), ErrorCode::InvalidArgument, "{body}");
         }
+        let large = Raw { content_type: String::new(), body: vec![b' '; MAX + 1].into() };
+        let error = large.read(&ticket(), MAX).await.err().expect("it is too large");
+        assert_eq!(error.code(), ErrorCode::TooLarge);
     }
 }

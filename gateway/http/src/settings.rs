@@ -10,7 +10,7 @@ use std::time::Duration;
 use holdfast_broker::BrokerSettings;
 use holdfast_discord::signature::PublicKey;
 use holdfast_rest::LimitSettings;
-use holdfast_service::settings::{Document, KIB, MIB, Section, Value};
+use holdfast_service::settings::{Document, GIB, KIB, MIB, Section, Value};
 use holdfast_service::{HttpBounds, Tls};
 
 use routes::Reach;
@@ -42,14 +42,16 @@ pub struct Config {
     pub remember: usize,
     /// When Discord is told to wait, if nobody has answered: of the 3 s that it gives, some go on the way.
     pub answer_within: Duration,
-    /// How long a worker's reply can be used after that.
+    /// How long after an interaction a worker's reply can be used.
     pub late_within: Duration,
-    /// Interactions whose reply is still waited for after that.
+    /// Deferred interactions whose reply is waited for.
     pub max_late: usize,
     /// Requests that are being answered.
     pub max_in_flight: usize,
     /// Largest body of a request.
     pub max_body: usize,
+    /// Memory for the bodies of all requests that are being answered.
+    pub bodies_memory: usize,
     /// Largest reply of a worker by HTTP.
     pub max_reply: usize,
     /// The longest that a body may take to come.
@@ -126,7 +128,7 @@ impl Config {
 
     fn of(http: &Section<'_>, beside: Beside) -> Self {
         let Beside { api_url, limits, broker, ws, cluster } = beside;
-        Self {
+        let read = Self {
             listen: http.address("listen", SocketAddr::from(([127, 0, 0, 1], 7980))),
             tls: Tls::read(http),
             applications: applications(http),
@@ -142,6 +144,8 @@ impl Config {
             max_in_flight: size(http.integer("max_in_flight", 4_096, 1..=1_000_000)),
             // Interactions with all that they resolve are below 100 KB.
             max_body: size(http.bytes("max_body", MIB, KIB..=64 * MIB)),
+            // 4,096 that are ten times as large as usual. One has to fit in.
+            bodies_memory: size(http.bytes("bodies_memory", 128 * MIB, 64 * MIB..=64 * GIB)),
             // A message's files may have 25 MiB.
             max_reply: size(http.bytes("max_reply", 26 * MIB, KIB..=512 * MIB)),
             body_timeout: http.duration("body_timeout", SECOND, SECOND / 10..=MINUTE),
@@ -157,7 +161,11 @@ impl Config {
             broker,
             cluster,
             limits,
+        };
+        if read.late_within < read.answer_within {
+            http.problem("late_within", "is counted from the interaction too: at least http.answer_within");
         }
+        read
     }
 }
 

@@ -75,9 +75,9 @@ pub async fn start(
     // The account that all services of this process share, and with a store all replicas.
     let limits = Limits::of_process(&config.limits, config.cluster.as_ref(), service).await?;
     // Replicas know what the others have taken.
-    let ledger = config.cluster.as_ref().map(|_| limits.ledger().clone());
-    let seen = || Seen::new(config.remember, ledger.clone());
-    let late = Arc::new(Late::new(Forwarder::new(upstream, limits), seen(), config.max_reply));
+    let store = limits.store().cloned();
+    let seen = |what| Seen::new(what, config.remember, store.clone());
+    let late = Arc::new(Late::new(Forwarder::new(upstream, limits), seen("answered"), config.max_reply));
     let (refuse, refused) = mpsc::channel(1);
     let declared = service.readiness.condition("http", "its exchanges are not declared yet");
     let stop = late_tasks.token().clone();
@@ -91,11 +91,11 @@ pub async fn start(
     let requester = broker.requester(config.max_in_flight + config.max_late);
     let worker = Worker::new(config.max_reply)?;
     let url = config.events_url.as_ref().and_then(|url| url.parse().ok());
-    let events = Events::new(broker.clone(), url, seen());
+    let events = Events::new(broker.clone(), url, seen("events"));
     let ways = Ways { broker, requester, worker };
     let drain = config.drain_timeout;
     info!(applications = config.applications.len(), routes = config.routes.len(), "http started");
-    let parts = Parts { metrics, ways, late, events, seen: seen(), tasks: late_tasks.clone() };
+    let parts = Parts { metrics, ways, late, events, seen: seen("requests"), tasks: late_tasks.clone() };
     let front = Arc::new(Front::new(config, parts));
     tasks.spawn("accepting", listener.serve(front, tasks.clone()));
     Ok(Http { tasks, late: late_tasks, refused, shutdown, drain })

@@ -22,13 +22,13 @@ pub(crate) enum Refused {
     Replay,
 }
 
-/// What was signed.
-#[derive(Debug)]
+/// What the headers say of the signature.
 pub(crate) struct Signed {
     pub(crate) signature: String,
     pub(crate) timestamp: String,
+    bytes: [u8; 64],
     /// Seconds of Unix time.
-    pub(crate) at: u64,
+    at: u64,
 }
 
 impl Refused {
@@ -42,24 +42,22 @@ impl Refused {
     }
 }
 
-/// Whether one of the keys' owners signed the body.
-pub(crate) fn signed(
-    headers: &HeaderMap,
-    body: &Bytes,
-    keys: impl Iterator<Item = PublicKey>,
-) -> Result<Signed, Refused> {
+/// What is said to be signed, if anything is: who sends something else needs no body to be read.
+pub(crate) fn signature(headers: &HeaderMap) -> Result<Signed, Refused> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).ok_or(Refused::Signature);
     let (signature, timestamp) = (text(SIGNATURE)?, text(TIMESTAMP)?);
     let bytes = signature::signature(signature).ok_or(Refused::Signature)?;
     let at = signature::timestamp(timestamp).ok_or(Refused::Signature)?;
-    let mut message = Vec::with_capacity(timestamp.len() + body.len());
-    message.extend_from_slice(timestamp.as_bytes());
+    Ok(Signed { signature: signature.to_owned(), timestamp: timestamp.to_owned(), bytes, at })
+}
+
+/// Whether one of the keys' owners signed the body.
+pub(crate) fn right(signed: &Signed, body: &Bytes, keys: &[PublicKey]) -> Result<(), Refused> {
+    let mut message = Vec::with_capacity(signed.timestamp.len() + body.len());
+    message.extend_from_slice(signed.timestamp.as_bytes());
     message.extend_from_slice(body);
-    let mut keys = keys;
-    if !keys.any(|key| key.signed(&bytes, &message)) {
-        return Err(Refused::Signature);
-    }
-    Ok(Signed { signature: signature.to_owned(), timestamp: timestamp.to_owned(), at })
+    let is_right = keys.iter().any(|key| key.signed(&signed.bytes, &message));
+    if is_right { Ok(()) } else { Err(Refused::Signature) }
 }
 
 /// Whether it is of these days. `now`: seconds of Unix time.

@@ -6,6 +6,9 @@ use holdfast_service::settings::Section;
 
 use super::url;
 
+const NO_WAY: &str = "what no route is for has no way to a worker: add a [broker], or ws to this process, or a last route \
+    with kind = \"all\" and name = \"*\"";
+
 /// One of `[[http.routes]]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RouteSettings {
@@ -108,7 +111,13 @@ impl RouteSettings {
 /// All of them, and last the one for the rest.
 pub(super) fn read(http: &Section<'_>, reach: Reach) -> Vec<RouteSettings> {
     let mut routes = http.tables("routes", |route| RouteSettings::read(route, reach));
-    routes.push(RouteSettings::of_the_rest(reach));
+    let takes_all = |route: &RouteSettings| route.kinds == Kinds::All && route.name == "*";
+    if !routes.iter().any(takes_all) {
+        if !(reach.broker || reach.ws) {
+            http.problem("routes", NO_WAY);
+        }
+        routes.push(RouteSettings::of_the_rest(reach));
+    }
     routes
 }
 

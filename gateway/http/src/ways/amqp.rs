@@ -41,26 +41,26 @@ struct Asking {
     requester: Requester,
     asked: Arc<Asked>,
     answers: Option<Answers>,
+    /// The broker has had it: some worker has it, too.
+    confirmed: bool,
     ended: bool,
 }
 
 /// Asks, and listens until a reply is of no use any more.
 pub(super) fn ask(broker: &Broker, requester: &Requester, asked: Arc<Asked>) -> Replies {
     let (broker, requester) = (broker.clone(), requester.clone());
-    let asking = Asking { broker, requester, asked, answers: None, ended: false };
+    let asking = Asking { broker, requester, asked, answers: None, confirmed: false, ended: false };
     stream::unfold(asking, async |mut asking| Some((asking.next().await?, asking))).boxed()
 }
 
 impl Asking {
-    /// A connection that ends takes the replies of the moment with it, without a sign to who sent them: whoever has the
-    /// interaction gets it once more, under the same id.
     async fn next(&mut self) -> Option<Result<Said, Failure>> {
         while !self.ended {
             let answer = match &mut self.answers {
                 Some(answers) => answers.next().await?,
                 None => match begin(&self.broker, &self.requester, &self.asked).await {
                     Ok(answers) => {
-                        self.answers = Some(answers);
+                        (self.answers, self.confirmed) = (Some(answers), true);
                         continue;
                     }
                     Err(error) => Err(error),
@@ -68,17 +68,28 @@ impl Asking {
             };
             match answer {
                 Ok(message) => return Some(said(&self.broker, &message).await),
-                Err(RequestError::Disconnected(_)) if !left(self.asked.late_until).is_zero() => {
+                Err(RequestError::Disconnected(_)) if self.may_ask_again() => {
                     self.answers = None;
                     sleep(AGAIN_AFTER).await;
                 }
+                // Nobody has said anything.
+                Err(RequestError::TimedOut) if self.confirmed => self.ended = true,
                 Err(error) => {
                     self.ended = true;
-                    return Some(Err(Failure::from(&error)));
+                    let failure = if self.confirmed { Failure::Lost } else { Failure::from(&error) };
+                    return Some(Err(failure));
                 }
             }
         }
         None
+    }
+
+    /// A connection that ends takes the replies of the moment with it, without a sign to who sent them: whoever has the
+    /// interaction gets it once more, under the same id. Not once Discord has been told to wait: then a reply that doesn't
+    /// get through comes by the queue of late ones.
+    fn may_ask_again(&self) -> bool {
+        let until = if self.confirmed { self.asked.answer_by } else { self.asked.late_until };
+        !left(until).is_zero()
     }
 }
 

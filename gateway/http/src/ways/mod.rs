@@ -33,6 +33,8 @@ pub(crate) enum Failure {
     NoWorker,
     /// Somebody is there and can't be reached, or fails.
     Unavailable,
+    /// Somebody has it, or may have it, and what they say doesn't get here.
+    Lost,
     /// It said something that can't be understood.
     Nonsense,
 }
@@ -52,9 +54,14 @@ impl Failure {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::NoWorker => "no_worker",
-            Self::Unavailable => "unavailable",
+            Self::Unavailable | Self::Lost => "unavailable",
             Self::Nonsense => "invalid",
         }
+    }
+
+    /// Whether asking another one might be asking twice.
+    pub(crate) fn somebody_has_it(self) -> bool {
+        matches!(self, Self::Lost | Self::Nonsense)
     }
 }
 
@@ -73,12 +80,12 @@ impl Ways {
         way == WayKind::Http || matches!(*self.broker.state().borrow(), State::Connected)
     }
 
-    /// Asks by one of them.
-    pub(crate) fn ask(&self, way: WayKind, asked: &Arc<Asked>) -> Replies {
+    /// Asks by one of them. After the last there is nobody else to ask.
+    pub(crate) fn ask(&self, way: WayKind, asked: &Arc<Asked>, is_last: bool) -> Replies {
         let asked = Arc::clone(asked);
         match way {
             WayKind::Amqp => amqp::ask(&self.broker, &self.requester, asked),
-            WayKind::WebSocket => websocket::ask(&self.broker, &self.requester, asked),
+            WayKind::WebSocket => websocket::ask(&self.broker, &self.requester, asked, is_last),
             WayKind::Http => self.worker.ask(asked),
         }
     }

@@ -3,58 +3,78 @@
 //! Discord's REST API. By a command to the shard of its guild, wherever that is.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
-use holdfast_broker::{Broker, Message, Names, Publication, Requester};
-use holdfast_contract::SCHEMA;
+use holdfast_broker::{Broker, Message, Names, Publication, RequestError, Requester};
 use holdfast_contract::v1::command_reply::Reply;
 use holdfast_contract::v1::{
     Command, CommandReply, DeliverInteraction, ErrorCode, Outcome, Priority, command,
 };
+use holdfast_contract::{Class, SCHEMA};
 
 use super::{Failure, Replies, Said, left};
-use crate::asked::Asked;
+use crate::asked::{Asked, unix_us};
 
+/// Where somebody else can be asked, nobody waits longer for a shard that can't be reached at the moment.
+const NOT_THE_LAST: Duration = Duration::from_millis(300);
+/// What `ws` says of a command in its last moment gets here a little later.
+const FOR_THE_REPLY: Duration = Duration::from_millis(100);
 /// What `ws` says to such a command has no data in it.
 const MAX_REPLY: usize = 64 << 10;
 
 /// Asks, and says that it is taken as soon as a client has it.
-pub(super) fn ask(broker: &Broker, requester: &Requester, asked: Arc<Asked>) -> Replies {
+pub(super) fn ask(broker: &Broker, requester: &Requester, asked: Arc<Asked>, is_last: bool) -> Replies {
     let (broker, requester) = (broker.clone(), requester.clone());
-    stream::once(async move { deliver(&broker, &requester, &asked).await }).boxed()
+    stream::once(async move { deliver(&broker, &requester, &asked, is_last).await }).boxed()
 }
 
-async fn deliver(broker: &Broker, requester: &Requester, asked: &Asked) -> Result<Said, Failure> {
+async fn deliver(
+    broker: &Broker,
+    requester: &Requester,
+    asked: &Asked,
+    is_last: bool,
+) -> Result<Said, Failure> {
+    let within = if is_last { left(asked.answer_by) } else { left(asked.answer_by).min(NOT_THE_LAST) };
     let delivery = DeliverInteraction { guild_id: asked.guild, data: asked.posted.body.clone() };
     let command = Command {
         schema: SCHEMA,
         application: 0,
         target: None,
         priority: Priority::High.into(),
-        deadline_ms: asked.ticket.answer_by_ms,
+        // What is still waiting then no client gets.
+        deadline_ms: unix_us() / 1_000 + u64::try_from(within.as_millis()).unwrap_or(0),
         payload: Some(command::Payload::DeliverInteraction(delivery)),
     };
     let message = Message::of(&command);
     let publication = Publication::new(broker.names().commands(), Names::GUILD_KEY, message);
-    let is_last = |message: &Message| !matches!(reply(message), Some(Reply::Accepted(_)));
-    let answers = requester.request_many(publication, left(asked.answer_by), is_last).await;
-    let mut answers = answers.map_err(|error| Failure::from(&error))?;
+    let is_end = |message: &Message| !matches!(reply(message), Some(Reply::Accepted(_)));
+    let asked = requester.request_many(publication, within + FOR_THE_REPLY, is_end).await;
+    let mut answers = asked.map_err(|error| match error {
+        RequestError::Disconnected(_) => Failure::Lost,
+        error => Failure::from(&error),
+    })?;
     while let Some(answer) = answers.next().await {
-        let answer = answer.map_err(|error| Failure::from(&error))?;
+        let answer = answer.map_err(|error| match error {
+            // Nobody has had it in time, or it would be said.
+            RequestError::TimedOut => Failure::Unavailable,
+            _ => Failure::Lost,
+        })?;
         match reply(&answer) {
             Some(Reply::Accepted(_)) => {}
             Some(Reply::Done(done)) if done.outcome() == Outcome::Complete => return Ok(Said::Taken),
             Some(Reply::Rejected(rejected)) => {
-                let code = rejected.error.map_or(ErrorCode::Unspecified, |error| error.code());
-                return Err(match code {
-                    ErrorCode::NoClient | ErrorCode::NoOwner => Failure::NoWorker,
+                let error = rejected.error.unwrap_or_default();
+                return Err(match (error.code(), error.class()) {
+                    (ErrorCode::NoClient | ErrorCode::NoOwner, _) => Failure::NoWorker,
+                    (_, Class::Unknown) => Failure::Lost,
                     _ => Failure::Unavailable,
                 });
             }
-            _ => return Err(Failure::Unavailable),
+            _ => return Err(Failure::Lost),
         }
     }
-    Err(Failure::Unavailable)
+    Err(Failure::Lost)
 }
 
 fn reply(message: &Message) -> Option<Reply> {

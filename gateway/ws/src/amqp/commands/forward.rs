@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Instant};
 
 use futures_util::{StreamExt, stream};
 use holdfast_broker::{ConsumerOptions, Names, Publication, PublishError, Request};
-use holdfast_contract::v1::{Command, Error, ErrorCode, Rejected, command_reply::Reply};
+use holdfast_contract::v1::{Command, Error, ErrorCode, Rejected, command::Payload, command_reply::Reply};
 use holdfast_discord::shard_of;
 use tokio_util::sync::CancellationToken;
 
@@ -77,7 +77,11 @@ async fn hand_on(shared: &Shared, command: &Command, request: &Request) -> Resul
         let published = shared.broker.publish(publication.mandatory());
         let error = match tokio::time::timeout_at(deadline.into(), published).await {
             Ok(Ok(())) => return Ok(()),
-            // It may have arrived: it arrives twice rather than not at all.
+            // It may have arrived: a client gets an interaction once, or not at all.
+            Ok(Err(PublishError::Unconfirmed(_))) if is_interaction(command) => {
+                Error::new(ErrorCode::Interrupted, "the connection to the broker ended meanwhile")
+            }
+            // Everything else arrives twice rather than not at all.
             Ok(Err(PublishError::Unconfirmed(_))) => continue,
             Ok(Err(PublishError::Closed)) => return Err(Failure::Closed),
             Ok(Err(PublishError::Unrouted)) => no_owner(destination, shared.total()),
@@ -89,6 +93,10 @@ async fn hand_on(shared: &Shared, command: &Command, request: &Request) -> Resul
         };
         return Err(Failure::Rejected(error));
     }
+}
+
+fn is_interaction(command: &Command) -> bool {
+    matches!(command.payload, Some(Payload::DeliverInteraction(_)))
 }
 
 fn no_owner(destination: Destination, total: u32) -> Error {
