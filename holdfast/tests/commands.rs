@@ -65,17 +65,22 @@ async fn the_contract_names_every_metric_and_no_other() {
     let quiet = [
         "holdfast_amqp_commands",
         "holdfast_amqp_guilds_read",
+        "holdfast_api_amqp_requests",
         "holdfast_api_errors",
+        "holdfast_api_relayed",
+        "holdfast_api_shared",
+        "holdfast_rest_bucket_fill",
         "holdfast_rest_limited",
         "holdfast_rest_queue_seconds",
         "holdfast_rest_refused",
         "holdfast_rest_upstream_seconds",
+        "holdfast_webhook_messages",
     ];
     documented.retain(|(name, _)| !quiet.contains(&name.as_str()));
     let prefix = format!("test-metrics-{}", std::process::id());
     let settings = format!(
         "[broker]\nurl = \"amqp://guest:guest@127.0.0.1:5672/%2f\"\nprefix = \"test-metrics\"\n\
-         [api]\nlisten = \"127.0.0.1:0\"\n\
+         [api]\nlisten = \"127.0.0.1:0\"\n[webhook]\n\
          [cluster]\nurl = \"redis://127.0.0.1:6379\"\nprefix = \"{prefix}\"\n"
     );
     let folder = Folder::with("holdfast.toml", &settings);
