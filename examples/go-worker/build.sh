@@ -18,8 +18,8 @@ for file in "$PROTO"/holdfast/v1/*.proto; do
 done
 package=holdfast-worker/holdfastv1
 options=--go_opt=module=$package
-for file in command error event state; do
-    options="$options --go_opt=Mholdfast/v1/$file.proto=$package"
+for file in .proto/holdfast/v1/*.proto; do
+    options="$options --go_opt=M${file#.proto/}=$package"
 done
 # shellcheck disable=SC2086 # Words of their own.
 protoc --proto_path=.proto --go_out=holdfastv1 $options .proto/holdfast/v1/*.proto

@@ -109,6 +109,13 @@ impl Consumer {
 }
 
 impl Delivery {
+    /// Whether it can still be settled. Once its connection has ended, it comes again: what hasn't been begun with it is
+    /// best left to that.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.settle.is_live()
+    }
+
     /// The message is done. If its connection has ended meanwhile, nothing happens but that it is counted: the message
     /// comes again.
     pub fn ack(self) {
@@ -154,6 +161,13 @@ fn shortened(reason: &str) -> &str {
 }
 
 impl Settle {
+    fn is_live(&self) -> bool {
+        match self {
+            Self::Rabbit(settle) => settle.is_live(),
+            Self::Memory(_) => true,
+        }
+    }
+
     fn ack(self, multiple: bool) {
         match self {
             Self::Rabbit(settle) => settle.ack(multiple),

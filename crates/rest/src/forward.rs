@@ -8,7 +8,7 @@ mod upstream;
 
 use std::time::Duration;
 
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request, Response};
 use tokio::time::Instant;
@@ -114,7 +114,10 @@ impl Forwarder {
             request
         };
         let Some(body) = again else {
-            let (_, response) = self.attempt(permit, request(payload, headers)).await?;
+            let (limited, mut response) = self.attempt(permit, request(payload, headers)).await?;
+            if limited {
+                response.headers_mut().insert(UNREPEATABLE.0, HeaderValue::from_static(UNREPEATABLE.1));
+            }
             return Ok(response);
         };
         let mut lost = 0;
@@ -172,6 +175,9 @@ impl Forwarder {
         Ok((false, response))
     }
 }
+
+/// On a 429 that would have been waited out if the request's body had been kept.
+const UNREPEATABLE: (HeaderName, &str) = (HeaderName::from_static("holdfast-unrepeatable"), "body");
 
 /// How long a 429 holds that doesn't say.
 const UNSAID: Duration = Duration::from_secs(1);

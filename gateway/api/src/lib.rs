@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 //! `api`: takes REST requests of any library as if it were Discord, and sends them on within all limits.
 //!
-//! The way of a request: `listener` (connections) → `front` (what is refused, `uploads`), or `amqp` → `outgoing` (what
-//! goes to Discord, by `request`, and what is answered here) → `sharing` (identical ones, with `cache`) → `peers`
-//! (whose account it is, while the store is away) → `holdfast_rest` (limits and connections to Discord). [`start`] puts the parts together.
+//! The way of a request: `listener` (connections) → `front` (refused? `uploads`?), or `amqp` → `outgoing` (what goes to
+//! Discord, by `request`; what is answered here) → `sharing` (identical ones, `cache`) → `peers` (whose account, while
+//! the store is away) → `holdfast_rest` (limits, connections to Discord). [`start`] puts the parts together.
 
 mod access;
 mod amqp;

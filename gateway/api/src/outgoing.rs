@@ -28,6 +28,8 @@ pub(crate) struct Outgoing {
     pub(crate) access: Access,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) way: Way,
+    /// The same without other replicas.
+    straight: Way,
     /// The bot's token as a header, for requests without one.
     default: Option<HeaderValue>,
     /// The header of the bot whose gateway `ws` serves.
@@ -65,7 +67,8 @@ impl Outgoing {
         let access = Access { secret: config.secret.clone(), only };
         let default = own.clone().filter(|_| config.default_token);
         let sharing = Sharing::new(config.coalesce, config.cache, config.cache_memory);
-        Self { config, access, metrics, way, default, own, sharing }
+        let straight = Way { forwarder: way.forwarder.clone(), peers: None };
+        Self { config, access, metrics, way, straight, default, own, sharing }
     }
 
     /// Where a caller's path leads to at Discord.
@@ -83,8 +86,7 @@ impl Outgoing {
         }
         let Asked { method, target, headers, priority, caller, deadline, stop } = asked;
         // Whoever has sent it on takes this replica for its owner.
-        let peers = self.way.peers.clone().filter(|_| !headers.contains_key(RELAYED));
-        let way = Way { forwarder: self.way.forwarder.clone(), peers };
+        let way = if headers.contains_key(RELAYED) { &self.straight } else { &self.way };
         let headers = self.fit(headers);
         let call = Call {
             method,
@@ -98,7 +100,7 @@ impl Outgoing {
             stop,
         };
         let mut response = match Key::of(&call).filter(|_| self.sharing.is_on()) {
-            Some(key) => self.sharing.get(key, call, &way, &self.metrics).await?,
+            Some(key) => self.sharing.get(key, call, way, &self.metrics).await?,
             None => {
                 self.sharing.forget(&call);
                 way.send(call).await?

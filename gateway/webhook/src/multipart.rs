@@ -13,13 +13,12 @@ pub(crate) const CONTENT_TYPE: &str =
     "multipart/form-data; boundary=holdfast-5d1f0c7a9be34c0f8e62a4d3b1907f68";
 
 /// A body with files.
-#[derive(Debug)]
 pub(crate) struct Form {
     pieces: Vec<Piece>,
 }
 
 /// A part of the body.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) enum Piece {
     Bytes(Bytes),
     /// The content of an upload, by its address.

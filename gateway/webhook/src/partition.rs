@@ -105,6 +105,10 @@ fn take(
 /// Sees a message through to its end.
 async fn see_through(shared: Arc<Shared>, parked: Parked, stop: CancellationToken) -> Option<u64> {
     let Parked { request, job, taken } = parked;
+    if !request.is_live() {
+        // The connection was lost while it waited: it has come again, or will.
+        return Some(job.webhook);
+    }
     let ledger = shared.sender.forwarder.limits().ledger();
     if let Some(key) = &job.key
         && let Some(known) = ledger.outcome(key).await

@@ -76,7 +76,7 @@ const RULES: &[Rule] = &[
     rule(
         "holdfast-e2e-twilight",
         &[],
-        &["holdfast-ws", "holdfast-service", "holdfast-discord", "holdfast-simulator"],
+        &["holdfast-ws", "holdfast-api", "holdfast-service", "holdfast-discord", "holdfast-simulator"],
     ),
     rule("xtask", &[], &[]),
 ];

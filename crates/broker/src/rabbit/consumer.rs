@@ -184,6 +184,10 @@ impl Opener {
 }
 
 impl Settle {
+    pub(crate) fn is_live(&self) -> bool {
+        self.channel.channel.status().connected()
+    }
+
     pub(crate) fn ack(self, multiple: bool) {
         let acked = self.channel.channel.basic_ack(self.tag, BasicAckOptions { multiple });
         self.channel.count(acked.now_or_never());

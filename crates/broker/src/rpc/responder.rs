@@ -67,6 +67,12 @@ impl Request {
         self.deadline
     }
 
+    /// See [`Delivery::is_live`].
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.delivery.is_live()
+    }
+
     /// Whether anybody wants to be answered.
     #[must_use]
     pub fn wants_reply(&self) -> bool {

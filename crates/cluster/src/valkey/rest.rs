@@ -269,7 +269,7 @@ impl RestStore {
         address: &str,
         counts: Duration,
     ) -> Result<Vec<String>, Unavailable> {
-        let key = format!("{}:{{{egress}}}:replicas", self.prefix);
+        let key = format!("{}:{{{egress}}}:senders", self.prefix);
         let mut call = script::REST_REPLICAS.on([&key]);
         call.arg(address).arg(counts.as_millis() as u64);
         let mut reply = Reply::list(self.call(call).await?)?;

@@ -5,12 +5,14 @@
 
 mod bucket;
 mod invalid;
+mod raised;
 mod rolling;
 mod routes;
 mod told;
 
 pub use bucket::{Bucket, Ticket, Wait};
 pub use invalid::{InvalidGuard, Standing};
+pub use raised::Raised;
 pub use rolling::{Place, Rolling};
 pub use routes::{Age, Found, Route, RouteId, find, routes};
 pub use told::{Scope, Told};

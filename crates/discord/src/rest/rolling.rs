@@ -74,6 +74,11 @@ impl Rolling {
         }
     }
 
+    /// Another limit from now on.
+    pub fn set_limit(&mut self, limit: u32) {
+        self.limit = (limit as usize).max(1);
+    }
+
     /// Discord said to send nothing before `until`.
     pub fn block(&mut self, until: Duration) {
         self.blocked_until = self.blocked_until.max(until);

@@ -2,15 +2,18 @@
 //! One token's account as tasks share it: the state under a lock, and a task that looks at it when something is due,
 //! as long as anybody waits. In: wishes. Out: grants; whoever stops waiting gives back what came too late.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use holdfast_discord::rest::Raised;
 use holdfast_service::Tasks;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
+use super::lock;
 use super::metrics::Cause;
+use super::settings::LimitSettings;
 use super::shared::Lanes;
 use super::slot::{Grant, Key, Wish};
 use super::state::State;
@@ -25,6 +28,9 @@ pub(super) struct Account {
     refused_until: AtomicU64,
     /// 401s since the last answer that showed the token to be good.
     strikes: AtomicU64,
+    /// The global limit as it has turned out to be.
+    global: Mutex<Raised>,
+    global_limit: AtomicU32,
     /// It goes by itself since the store is away.
     alone: AtomicBool,
     /// The account that replicas share, where they do.
@@ -72,14 +78,42 @@ pub(super) struct Queued {
 }
 
 impl Account {
-    pub(super) fn new(state: State, lanes: Option<Arc<Lanes>>) -> Self {
+    pub(super) fn new(settings: &LimitSettings, lanes: Option<Arc<Lanes>>) -> Self {
+        let limit = settings.global_limit;
+        let state = State::new(limit, settings.global_margin);
         Self {
+            global: Mutex::new(Raised::new(limit, settings.global_limit_up_to)),
+            global_limit: AtomicU32::new(limit),
             lanes,
             alone: AtomicBool::new(false),
             shared: Mutex::new(Shared { state, driven: false, due: None }),
             earlier: Notify::new(),
             refused_until: AtomicU64::new(0),
             strikes: AtomicU64::new(0),
+        }
+    }
+
+    /// Requests a second, as far as is known.
+    pub(super) fn global_limit(&self) -> u32 {
+        self.global_limit.load(Ordering::Relaxed)
+    }
+
+    /// Somebody had to wait for the global limit until `now`.
+    pub(super) fn global_was_wanted(&self, now: Duration) {
+        let raised = lock(&self.global).wanted(now);
+        self.use_global_limit(raised);
+    }
+
+    /// Discord has answered with a global 429.
+    pub(super) fn global_was_too_high(&self, now: Duration) {
+        let lowered = lock(&self.global).limited(now);
+        self.use_global_limit(lowered);
+    }
+
+    fn use_global_limit(&self, changed: Option<u32>) {
+        if let Some(limit) = changed {
+            self.global_limit.store(limit, Ordering::Relaxed);
+            self.change(|state| state.set_global_limit(limit));
         }
     }
 

@@ -32,7 +32,6 @@ pub use settings::LimitSettings;
 use sha2::{Digest as _, Sha256};
 use shared::{Lanes, NoGrant};
 use slot::Wish;
-use state::State;
 use tokio::time::Instant;
 
 use crate::ledger::Ledger;
@@ -203,7 +202,7 @@ impl Limits {
             match outcome {
                 Ok((grant, waited)) => {
                     if let Some((cause, time)) = waited {
-                        inner.metrics.waited(cause, time);
+                        inner.waited(&account, cause, time);
                     }
                     return Ok(Permit::new(self.clone(), account, wish, Held::Shared(grant)));
                 }
@@ -227,7 +226,7 @@ impl Limits {
         let grant = queued.turn(deadline).await;
         let now = inner.clock.now();
         waiting.end();
-        inner.metrics.waited(cause, now - begun);
+        inner.waited(&account, cause, now - begun);
         match grant {
             Some(grant) => Ok(Permit::new(self.clone(), account, wish, Held::Own(grant))),
             None => {
@@ -257,6 +256,14 @@ impl Limits {
 }
 
 impl Inner {
+    /// A request of this account has waited.
+    fn waited(&self, account: &Account, cause: Cause, time: Duration) {
+        self.metrics.waited(cause, time);
+        if cause == Cause::Global {
+            account.global_was_wanted(self.clock.now());
+        }
+    }
+
     fn account(&self, authorization: &[u8]) -> Arc<Account> {
         let accounts = self.accounts.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(account) = accounts.get(authorization) {
@@ -274,8 +281,7 @@ impl Inner {
                 Sha256::digest(authorization)[..16].iter().map(|byte| format!("{byte:02x}")).collect();
             Some(Lanes::new(self.store.clone()?, token, settings.clone(), self.tasks.clone()))
         };
-        let fresh =
-            || Arc::new(Account::new(State::new(settings.global_limit, settings.global_margin), lanes()));
+        let fresh = || Arc::new(Account::new(settings, lanes()));
         Arc::clone(accounts.entry(authorization.into()).or_insert_with(fresh))
     }
 }

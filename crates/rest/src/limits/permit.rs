@@ -93,6 +93,9 @@ impl Permit {
         if limited.scope != Some(Scope::Shared) {
             inner.count_invalid();
         }
+        if limited.scope == Some(Scope::Global) && !self.route().exempt {
+            self.account.global_was_too_high(now);
+        }
         let until = now + limited.retry_after;
         if limited.scope.is_none() {
             lock(&inner.guard).banned(until);

@@ -14,6 +14,8 @@ const DAY: Duration = Duration::from_secs(86_400);
 pub struct LimitSettings {
     /// Requests a second of one token.
     pub global_limit: u32,
+    /// Up to what that is raised by itself while Discord doesn't object; no more than it: not at all.
+    pub global_limit_up_to: u32,
     /// How long a request may be on its way until Discord counts it. Its answer shows that it was counted; only one
     /// that takes longer is taken to have been.
     pub global_margin: Duration,
@@ -37,6 +39,7 @@ impl Default for LimitSettings {
     fn default() -> Self {
         Self {
             global_limit: 50,
+            global_limit_up_to: 50,
             // Five times a usual way; a busy machine was seen to take 150 ms.
             global_margin: Duration::from_millis(250),
             // × about 16 KiB of a connection that waits: 256 MiB at worst.
@@ -69,6 +72,7 @@ impl LimitSettings {
         let up_to_a_day = Duration::ZERO..=DAY;
         Self {
             global_limit: number("global_limit", default.global_limit, 1..=100_000),
+            global_limit_up_to: number("global_limit_up_to", default.global_limit_up_to, 1..=100_000),
             global_margin: api.duration("global_margin", default.global_margin, Duration::ZERO..=SECOND),
             max_waiting: usize::try_from(waiting).unwrap_or(usize::MAX),
             attempts: number("attempts", default.attempts, 1..=100),

@@ -258,7 +258,7 @@ impl Lanes {
             alone: route.untold,
             patience: PATIENCE,
             margin: self.settings.global_margin,
-            global: (!route.exempt).then_some((self.settings.global_limit, SECOND)),
+            global: (!route.exempt).then_some((account.global_limit(), SECOND)),
             hidden: wish.name_topic.then_some(NAME_TOPIC),
         };
         let key = account.key(wish);

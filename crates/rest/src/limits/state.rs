@@ -241,6 +241,11 @@ impl State {
         self.global.block(until);
     }
 
+    /// Another global limit from now on.
+    pub(super) fn set_global_limit(&mut self, limit: u32) {
+        self.global.set_limit(limit);
+    }
+
     /// Nothing that the global limit is about goes before `until`.
     pub(super) fn hold(&mut self, until: Duration) {
         self.global.block(until);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: AGPL-3.0-only
-//! twilight-gateway, as its users get it, before the simulated Discord and before Holdfast: what it gets
-//! there it gets here. It is compiled for one compression; the features `zstd` and `zlib` say for which.
+//! twilight-gateway, and twilight-http, as their users get them, before the simulated Discord and before Holdfast: what they get
+//! there they get here. The former is compiled for one compression; the features `zstd` and `zlib` say for which.
 #![cfg(test)]
 
 mod bot;
@@ -9,5 +9,6 @@ mod connecting;
 mod flow;
 mod ledger;
 mod refusals;
+mod rest;
 mod restarts;
 mod stage;

@@ -21,6 +21,16 @@ async fn a_429_out_of_the_blue_is_waited_out_and_sent_again() {
 }
 
 #[tokio::test]
+async fn a_429_for_a_body_that_was_not_kept_is_passed_on_marked() {
+    let stage = super::support::configured(|_| {}, |config| config.keep_body = 10).await;
+    stage.discord.rest_fault(RestFault::Global { seconds: 0.4 });
+    let answer = stage.api.send(request("POST", "/api/v10/channels/1/typing", &"x".repeat(100))).await;
+    assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(answer.header("holdfast-unrepeatable"), Some("body"));
+    assert_eq!(stage.discord.requests().len(), 1);
+}
+
+#[tokio::test]
 async fn a_shared_limit_holds_only_what_it_is_about() {
     let stage = stage(|_| {}).await;
     stage.discord.rest_fault(RestFault::Shared { seconds: 1.0 });

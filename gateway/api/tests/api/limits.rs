@@ -119,6 +119,22 @@ async fn the_urgent_goes_before_bulk_work() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_raised_global_limit_is_felt_for() {
+    let stage = configured(
+        |limits| (limits.global_per_second, limits.default_limit) = (10, 1_000),
+        |config| (config.limits.global_limit, config.limits.global_limit_up_to) = (2, 5),
+    )
+    .await;
+    let begun = Instant::now();
+    // At 2 a second they would take 19 s. After ten of them it is 3.
+    let asked =
+        (0..40).map(|number| stage.api.send(request("GET", &format!("/api/v10/channels/{number}"), "")));
+    assert!(join_all(asked).await.iter().all(|answer| answer.status == StatusCode::NOT_FOUND));
+    assert!(begun.elapsed() < Duration::from_millis(18_500), "{:?}", begun.elapsed());
+    assert_eq!(stage.answered(429), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_hidden_limit_of_names_is_kept() {
     let stage = stage(|_| {}).await;
     let rename = || {

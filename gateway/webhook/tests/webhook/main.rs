@@ -2,6 +2,7 @@
 //! The service between a broker and the simulated Discord.
 
 mod bad_input;
+mod cuts;
 mod documented;
 mod faults;
 mod order;
