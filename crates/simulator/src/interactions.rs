@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use crate::control::Control;
 use crate::hub::{Hub, lock};
 use crate::posting::Signing;
+use crate::webhooks::says_something;
 use crate::world::BOT_USER;
 
 /// What an initial answer may take.
@@ -206,15 +207,20 @@ pub(crate) fn callback(hub: &Hub, token: &str, response: &Value) -> Response {
 
 /// A message that follows ("Create Followup Message"). None: the token isn't an interaction's.
 pub(crate) fn follow_up(hub: &Hub, token: &str, body: impl FnOnce() -> Value) -> Option<Response> {
-    with(hub, token, |followed| followed.follow_ups.push(body()))
+    with(hub, token, body, |followed, message| followed.follow_ups.push(message))
 }
 
 /// An edit of the answer ("Edit Original Interaction Response"). None: the token isn't an interaction's.
 pub(crate) fn edit(hub: &Hub, token: &str, body: impl FnOnce() -> Value) -> Option<Response> {
-    with(hub, token, |followed| followed.edits.push(body()))
+    with(hub, token, body, |followed, message| followed.edits.push(message))
 }
 
-fn with(hub: &Hub, token: &str, what: impl FnOnce(&mut Followed)) -> Option<Response> {
+fn with(
+    hub: &Hub,
+    token: &str,
+    message: impl FnOnce() -> Value,
+    what: impl FnOnce(&mut Followed, Value),
+) -> Option<Response> {
     let mut known = lock(&hub.interactions);
     let followed = known.get_mut(token)?;
     let lasts = followed.begun.is_some_and(|begun| begun.elapsed() < LASTS);
@@ -222,7 +228,11 @@ fn with(hub: &Hub, token: &str, what: impl FnOnce(&mut Followed)) -> Option<Resp
     if followed.callback.is_none() || !lasts {
         return Some(refused(StatusCode::NOT_FOUND, 10_015, "Unknown Webhook"));
     }
-    what(followed);
+    let message = message();
+    if !says_something(&message) {
+        return Some(refused(StatusCode::BAD_REQUEST, 50_006, "Cannot send an empty message"));
+    }
+    what(followed, message);
     drop(known);
     hub.changed();
     let id = hub.snowflakes.next().to_string();

@@ -80,8 +80,7 @@ async fn execute(
     let Some((body, files)) = read(&headers, &body) else {
         return error(StatusCode::BAD_REQUEST, 50_035, "Invalid Form Body");
     };
-    let says = |key: &str| !matches!(&body[key], Value::Null) && body[key] != "" && body[key] != json!([]);
-    if files.is_empty() && !["content", "embeds", "components", "poll", "sticker_ids"].into_iter().any(says) {
+    if files.is_empty() && !says_something(&body) {
         return error(StatusCode::BAD_REQUEST, 50_006, "Cannot send an empty message");
     }
     let parameter = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
@@ -200,6 +199,12 @@ fn find_all(body: &[u8], what: &[u8]) -> Vec<usize> {
         at += next + what.len();
     }
     found
+}
+
+/// Whether a message has anything in it ("Create Message", "Limitations").
+pub(crate) fn says_something(body: &Value) -> bool {
+    let says = |key: &str| !matches!(&body[key], Value::Null) && body[key] != "" && body[key] != json!([]);
+    ["content", "embeds", "components", "attachments", "poll", "sticker_ids"].into_iter().any(says)
 }
 
 #[cfg(test)]

@@ -5,8 +5,10 @@ use bytes::Bytes;
 use holdfast_http::Config;
 use holdfast_simulator::{Posted, Press, Signing};
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
 
-use crate::support::{Running, Stage, command, hello, stage, until};
+use crate::support::{Running, SOON, Stage, command, hello, stage, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_signature_is_401() {
@@ -114,6 +116,62 @@ async fn what_is_no_request_is_refused() {
     assert_eq!(elsewhere.status, 404);
     // It is well.
     assert_eq!(post(&stage, r#"{"type":1}"#.into(), &Signing::Right).await.status, 200);
+    stage.end().await;
+}
+
+/// Without what looks like a signature nothing of a body is read.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unsigned_body_is_not_waited_for() {
+    let stage = stage(|config| config.body_timeout = std::time::Duration::from_secs(60)).await;
+    let mut stream = tokio::net::TcpStream::connect(stage.http.address).await.expect("it listens");
+    let head = "POST /interactions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n{";
+    stream.write_all(head.as_bytes()).await.expect("it reads");
+    let mut status = [0; 12];
+    timeout(SOON, stream.read_exact(&mut status)).await.expect("in time").expect("it answers");
+    assert_eq!(&status, b"HTTP/1.1 401");
+    stage.end().await;
+}
+
+/// All bodies together have a bound; what is answered gives its room back.
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_have_a_bound_over_all() {
+    let stage = stage(|config| {
+        (config.max_body, config.bodies_memory) = (64 << 10, 64 << 10);
+        config.body_timeout = std::time::Duration::from_secs(60);
+    })
+    .await;
+    let mut stream = tokio::net::TcpStream::connect(stage.http.address).await.expect("it listens");
+    let (signature, time) = ("00".repeat(64), "1700000000");
+    let head = format!(
+        "POST /interactions HTTP/1.1\r\nhost: localhost\r\nx-signature-ed25519: {signature}\r\n\
+         x-signature-timestamp: {time}\r\ncontent-length: 65000\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.expect("it reads");
+    stage.counted("holdfast_http_body_bytes", 65_000.0).await;
+    assert_eq!(post(&stage, Bytes::from(vec![b' '; 1 << 10]), &Signing::Right).await.status, 503);
+    stage.counted(r#"holdfast_http_refused_total{reason="full"}"#, 1.0).await;
+    drop(stream);
+    stage.counted("holdfast_http_body_bytes", 0.0).await;
+    assert_eq!(post(&stage, r#"{"type":1}"#.into(), &Signing::Right).await.status, 200);
+    stage.end().await;
+}
+
+/// A clock that is wrong is seen: Discord takes such answers for failures. What somebody has recorded isn't Discord's.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_discord_takes_for_failed_counts_as_failed() {
+    let stage = stage(|_| {}).await;
+    let ping = Bytes::from_static(br#"{"type":1}"#);
+    let right = post(&stage, ping.clone(), &Signing::Right).await;
+    let recorded = Signing::Recorded(right.signed.0, right.signed.1);
+    for _ in 0..20 {
+        assert_eq!(post(&stage, ping.clone(), &recorded).await.status, 401);
+        assert_eq!(post(&stage, ping.clone(), &Signing::OtherKey).await.status, 401);
+    }
+    assert!(stage.http.metric("holdfast_http_failure_ratio").abs() < f64::EPSILON);
+    for _ in 0..19 {
+        assert_eq!(post(&stage, ping.clone(), &Signing::Ago(3_600)).await.status, 401);
+    }
+    stage.counted("holdfast_http_failure_ratio", 19.0 / 20.0).await;
     stage.end().await;
 }
 

@@ -101,6 +101,55 @@ async fn a_reply_after_the_answer_is_refused() {
     stage.end().await;
 }
 
+/// Which way a reply comes doesn't matter: nobody waits for it any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reply_by_the_queue_ends_the_waiting() {
+    let stage = stage(quick).await;
+    let mut worker = stage.worker(&["#"]).await;
+    let (_, ask) = deferred(&stage, &mut worker, command("ping")).await;
+    stage.counted("holdfast_http_waiting_late", 1.0).await;
+    let receipt = ask.reply_late_and_hear(hello(&ask.interaction, "by the queue")).await;
+    assert_eq!(receipt.outcome(), ReplyOutcome::SentLate);
+    stage.counted("holdfast_http_waiting_late", 0.0).await;
+    stage.counted(r#"holdfast_http_late_total{outcome="sent"}"#, 1.0).await;
+    assert!(stage.http.metric(r#"holdfast_http_late_total{outcome="none"}"#).abs() < f64::EPSILON);
+    stage.end().await;
+}
+
+/// A worker that says itself that more follows isn't done with that.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_follows_a_workers_own_deferral_is_sent() {
+    let stage = stage(quick).await;
+    let mut worker = stage.worker(&["#"]).await;
+    let answering = async {
+        let ask = worker.next().await;
+        ask.reply(reply(&ask.interaction, r#"{"type":5}"#)).await;
+        ask
+    };
+    let (pressed, ask) = tokio::join!(stage.press(command("think")), answering);
+    assert_eq!(pressed.answer, json!({ "type": 5 }));
+    let receipt = ask.reply_late_and_hear(hello(&ask.interaction, "thought")).await;
+    assert_eq!(receipt.outcome(), ReplyOutcome::SentLate);
+    assert_eq!(stage.discord.followed(&pressed.token).edits, [json!({ "content": "thought" })]);
+    stage.end().await;
+}
+
+/// What Discord refuses hasn't answered anything: the worker hears why, and may mend it.
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_reply_that_discord_refuses_another_one_counts() {
+    let stage = stage(quick).await;
+    let mut worker = stage.worker(&["#"]).await;
+    let (pressed, ask) = deferred(&stage, &mut worker, command("ping")).await;
+    let empty = reply(&ask.interaction, r#"{"type":4,"data":{"content":""}}"#);
+    let error = ask.reply_late_and_hear(empty).await.error.expect("Discord takes no empty message");
+    assert_eq!(error.code(), ErrorCode::RefusedByDiscord);
+    assert!(error.message.contains("400"), "{}", error.message);
+    let receipt = ask.reply_late_and_hear(hello(&ask.interaction, "full")).await;
+    assert_eq!(receipt.outcome(), ReplyOutcome::SentLate);
+    assert_eq!(stage.discord.followed(&pressed.token).edits, [json!({ "content": "full" })]);
+    stage.end().await;
+}
+
 /// Choices for a word that isn't being typed any more are of no use.
 #[tokio::test(flavor = "multi_thread")]
 async fn late_choices_are_told_to_be_too_late() {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use holdfast_broker::{Binding, Exchange, ExchangeKind, Names, Queue, QueueKind, Topology};
 use holdfast_discord::signature::PublicKey;
 use holdfast_http::settings::{Defer, Kinds, RouteSettings, WayKind};
 use http::{HeaderMap, Request, Response};
@@ -18,7 +19,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::json;
 use tokio::net::TcpListener;
 
-use crate::support::{Stage, command, hello, route, stage};
+use crate::support::{Stage, command, hello, route, stage, unready};
 
 /// What a worker answers, and after how long.
 #[derive(Clone)]
@@ -107,6 +108,37 @@ async fn the_next_way_is_asked_when_one_leads_nowhere() {
     let (pressed, ()) = tokio::join!(stage.press(command("ping")), answering);
     assert_eq!(pressed.answer["data"]["content"], "by amqp");
     assert_eq!(got.lock().expect("not poisoned").len(), 1);
+    stage.end().await;
+}
+
+/// A shard's owner is there and stands still: nobody waits for it longer than for a moment.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_way_is_asked_when_one_says_nothing() {
+    let (address, _) = worker(Script { status: 200, body: PONG, after: Duration::ZERO }).await;
+    let ways = [WayKind::WebSocket, WayKind::Http];
+    let stage = stage(|config| {
+        config.routes.insert(0, over_http(&format!("http://{address}/interactions"), &ways));
+    })
+    .await;
+    let (exchange, queue) = (stage.broker.names().commands(), stage.queue());
+    let topology = Topology {
+        exchanges: vec![Exchange::new(&exchange, ExchangeKind::Direct)],
+        queues: vec![Queue::new(&queue, QueueKind::Classic)],
+        bindings: vec![Binding::queue(&exchange, &queue, Names::GUILD_KEY)],
+    };
+    stage.broker.declare(&topology).await.expect("declared");
+    let pressed = stage.press(command("ping")).await;
+    assert_eq!(pressed.answer["data"]["content"], "pong");
+    stage.end().await;
+}
+
+/// Nobody could have the events: Discord is to refuse the address when somebody enters it.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_way_for_events_there_is_no_address_for_them() {
+    let stage = unready(|config| config.broker = None).await;
+    let ping = json!({ "version": 1, "application_id": "7", "type": 0 }).to_string();
+    let signing = holdfast_simulator::Signing::Right;
+    assert_eq!(stage.discord.post(&stage.url("/events"), ping.into(), &signing).await.status, 404);
     stage.end().await;
 }
 
