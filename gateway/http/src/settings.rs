@@ -248,3 +248,36 @@ fn url(section: &Section<'_>, key: &'static str) -> Option<String> {
 fn size(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Problems of what somebody wrote, where `http` is a process of its own.
+    fn said(text: &str) -> Vec<String> {
+        let document = Document::parse(text, "my.toml").expect("it is TOML");
+        let problems = document.read(Config::read).problems;
+        problems.into_iter().map(|problem| problem.what).collect()
+    }
+
+    fn section(more: &str) -> String {
+        let key = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
+        format!("[http]\npublic_key = \"{key}\"\n{more}")
+    }
+
+    #[test]
+    fn what_leads_to_nobody_is_said() {
+        let broker = "[broker]\nurl = \"amqp://localhost/%2f\"\n";
+        assert_eq!(said(&section(broker)), Vec::<String>::new());
+        let rest = said(&section(""));
+        assert!(rest.len() == 1 && rest[0].contains("a last route"), "{rest:?}");
+        let all = "[[http.routes]]\nto = [\"http\"]\nurl = \"http://127.0.0.1:3000/\"\n";
+        assert_eq!(said(&section(all)), Vec::<String>::new());
+        let some = said(&section(&all.replace("to =", "kind = \"modal\"\nto =")));
+        assert!(some.len() == 1 && some[0].contains("a last route"), "{some:?}");
+        let amqp = said(&section("[[http.routes]]\nto = [\"amqp\"]\n"));
+        assert!(amqp.iter().any(|problem| problem.contains("needs the section [broker]")), "{amqp:?}");
+        let late = said(&section(&format!("answer_within = \"3s\"\nlate_within = \"1s\"\n{broker}")));
+        assert!(late.len() == 1 && late[0].contains("at least http.answer_within"), "{late:?}");
+    }
+}
