@@ -80,6 +80,21 @@ test('a shard drops and comes back, and so does Holdfast', { timeout: 120_000 },
   await page.close();
 });
 
+test('a client that dies falls behind, and is told so', { timeout: 120_000 }, async () => {
+  const bot = await stage.readyBot('discord.js, zlib-sync');
+  const page = await browser.visit(stage.holdfast.admin);
+  const rows = () => page.locator('#clients tr').allTextContents();
+  const show = (pattern) => until(`clients are like ${pattern}`, async () => (await rows()).some((row) => pattern.test(row)), { describe: rows });
+  await show(/connected *\d+$/);
+  await bot.kill();
+  await show(/waited for *\d+$/);
+  await stage.simulator.traffic({ burst: 20 });
+  await stage.simulator.trafficOver();
+  // What the bot had been written when it died is no lag.
+  await show(/waited for *[1-9]\d*$/);
+  await page.close();
+});
+
 test('each state has a letter, a name and a place in the legend', async (t) => {
   const phases = { 1: 'resuming', 2: 'identifying', 3: 'connecting', 4: 'stopped' };
   const { page } = await fed(t, snapshot({ total: 12, here: 8, phases, unowned: [11] }));
@@ -94,7 +109,7 @@ test('each state has a letter, a name and a place in the legend', async (t) => {
   const replicas = await page.locator('#replicas tr').allTextContents();
   assert.match(replicas[0], /^10\.0\.0\.11:7878 *8 *0-7.*this one$/);
   assert.equal(replicas.length, 3);
-  assert.match((await page.locator('#clients tr').allTextContents())[0], /^worker-3 *3 *waited for *412$/);
+  assert.match((await page.locator('#clients tr').allTextContents())[0], /^worker-3 *shard 3 *waited for *412$/);
   assert.deepEqual(browser.complaints, []);
 });
 

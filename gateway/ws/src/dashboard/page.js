@@ -341,7 +341,7 @@ function drawTables() {
   const shown = clients.lines.length < clients.count ? `, the ${clients.lines.length} that are furthest behind` : '';
   set(at('clients-count'), clients.count ? `${number(clients.count)}${shown}` : 'none');
   rows(at('clients'), clients.lines.map(({ name, shard, shards: of, connected, behind }) => [
-    name ?? '(no name)', of > 1 ? `${of} from ${shard}` : `${shard}`, connected ? 'connected' : 'waited for', number(behind),
+    name ?? '(no name)', of > 1 ? `${of}, from ${shard}` : `shard ${shard}`, connected ? 'connected' : 'waited for', number(behind),
   ]));
 }
 
