@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 // In: an address. Out: a page in a real Chromium without a window, with a profile of its own, and what it complained of.
 
+import { existsSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { chromium } from 'playwright-core';
 
-const CHROMIUM = process.env.E2E_CHROMIUM ?? '/usr/bin/chromium';
+const CHROMIUM = process.env.E2E_CHROMIUM ?? ['/usr/bin/chromium', '/usr/bin/google-chrome'].find(existsSync);
 const FLAGS = [
   '--no-sandbox',
   '--disable-gpu',

@@ -97,7 +97,7 @@ test('a client that dies falls behind, and is told so', { timeout: 120_000 }, as
 
 test('each state has a letter, a name and a place in the legend', async (t) => {
   const phases = { 1: 'resuming', 2: 'identifying', 3: 'connecting', 4: 'stopped' };
-  const { page } = await fed(t, snapshot({ total: 12, here: 8, phases, unowned: [11] }));
+  const { feeder, page } = await fed(t, snapshot({ total: 12, here: 8, phases, unowned: [11] }));
   const where = { live: 0, resuming: 1, identifying: 2, connecting: 3, stopped: 4, elsewhere: 8, unowned: 11 };
   for (const [name, shard] of Object.entries(where)) {
     assert.match(await state(page, shard), new RegExp(`\\b${name}$`));
@@ -110,6 +110,10 @@ test('each state has a letter, a name and a place in the legend', async (t) => {
   assert.match(replicas[0], /^10\.0\.0\.11:7878 *8 *0-7.*this one$/);
   assert.equal(replicas.length, 3);
   assert.match((await page.locator('#clients tr').allTextContents())[0], /^worker-3 *shard 3 *waited for *412$/);
+  feeder.tell(snapshot({ total: 24, tick: 1 }));
+  await shows(page, '#headline', '24 of 24 shards live');
+  assert.equal(await page.locator('.cell').count(), 24, 'resharded');
+  assert.ok(await page.locator('#replicas-section').isHidden());
   assert.deepEqual(browser.complaints, []);
 });
 
