@@ -17,7 +17,7 @@ const bytes = (value) => {
 const LETTERS = {
   live: 'L', resuming: 'R', identifying: 'I', connecting: 'C', stopped: 'X', unowned: '?', elsewhere: 'E',
 };
-const WORDS = { stopped: 'stopped for good', unowned: 'nobody has it', elsewhere: 'at another replica' };
+const WORDS = { stopped: 'stopped for good', unowned: 'nobody has it' };
 const word = (state) => WORDS[state] ?? state;
 const COLUMNS = ['shard', 'state', 'latency', 'events', 'guilds', 'clients', 'waiting', 'resumes', 'identifies'];
 
