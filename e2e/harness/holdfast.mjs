@@ -91,8 +91,13 @@ export class Holdfast {
     return answer?.ok;
   }
 
+  /** The admin listener. */
+  get admin() {
+    return `http://127.0.0.1:${this.#admin}`;
+  }
+
   async metrics() {
-    return (await fetch(`http://127.0.0.1:${this.#admin}/metrics`)).text();
+    return (await fetch(`${this.admin}/metrics`)).text();
   }
 
   kill() {

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 //! The commands as a user runs them: the real binary, its output, its exit code.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt, StreamExt};
-use holdfast_simulator::{Limits, Options, Simulator};
+use holdfast_simulator::{Fault, FaultKind, Limits, Options, Simulator};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio_websockets::{ClientBuilder, Message};
@@ -59,6 +59,76 @@ fn up_simulate_needs_nothing_and_ends_with_0_on_sigterm() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_dashboards_events_tell_of_a_shard_that_drops_and_comes_back() {
+    let discord = discord(Limits { shards: 2, max_concurrency: 16, ..Limits::default() }).await;
+    let folder = Folder::against(&discord, "sim-token", "");
+    let mut holdfast = Running::start(&folder, &["up"], "addresses.json");
+    let admin = holdfast.address("admin");
+    let mut events = Events::of(&admin);
+    let page = get(&admin, "/");
+    assert!(page.contains("text/html") && page.contains("default-src 'none'"), "{page}");
+    let phases = |snapshot: &Value| -> Vec<String> {
+        let shards = snapshot["shards"].as_array().expect("rows");
+        shards.iter().map(|row| row[1].as_str().expect("a phase").to_owned()).collect()
+    };
+    let first = events.until("both shards are live", |snapshot| phases(snapshot) == ["live", "live"]);
+    assert_eq!((&first["total"], &first["replicas"]), (&Value::from(2), &Value::Null));
+    assert_eq!(first["unmet"], Value::Array(Vec::new()));
+    assert!(first["identifies"]["total"].as_u64() > first["identifies"]["remaining"].as_u64());
+    assert!(first["figures"]["process_resident_memory_bytes"].as_f64() > Some(1e6));
+    assert!(!first.to_string().contains("sim-token"));
+    discord.fault(&Fault::new(1, FaultKind::Refuse));
+    discord.fault(&Fault::new(1, FaultKind::Rst));
+    let dropped = events.until("shard 1 has dropped", |snapshot| phases(snapshot)[1] != "live");
+    assert_eq!(phases(&dropped)[0], "live");
+    discord.clear_faults();
+    let back = events.until("shard 1 is back", |snapshot| phases(snapshot)[1] == "live");
+    assert!(back["shards"][1][7].as_u64() >= Some(1), "a resume: {back}");
+    assert!(get(&admin, "/metrics").contains("holdfast_ws_dashboard_watchers 1"));
+    drop(events);
+    until("its place is free", || get(&admin, "/metrics").contains("holdfast_ws_dashboard_watchers 0"));
+    let watching: Vec<Events> = (0..16).map(|_| Events::of(&admin)).collect();
+    until("all places are taken", || get(&admin, "/metrics").contains("holdfast_ws_dashboard_watchers 16"));
+    assert!(get(&admin, "/events").starts_with("HTTP/1.1 503"));
+    assert_eq!(holdfast.terminate(), Some(0), "who watches doesn't hold up the end");
+    drop(watching);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_dashboards_events_tell_which_replica_owns_which_shard() {
+    let discord = discord(Limits { shards: 8, max_concurrency: 16, ..Limits::default() }).await;
+    let prefix = format!("test-dashboard-{}", std::process::id());
+    let cluster = format!("[cluster]\nurl = \"redis://127.0.0.1:6379\"\nprefix = \"{prefix}\"\n");
+    let folders = [(), ()].map(|()| Folder::against(&discord, "sim-token", &cluster));
+    let [first, _second] = folders.each_ref().map(|folder| Running::start(folder, &["ws"], "addresses.json"));
+    let mut events = Events::of(&first.address("admin"));
+    // Those that it tells of, and those that are its own by the store.
+    let told = |snapshot: &Value| -> Vec<u64> {
+        let rows = snapshot["shards"].as_array().expect("rows");
+        rows.iter().map(|row| row[0].as_u64().expect("a number")).collect()
+    };
+    let owned = |snapshot: &Value| -> Vec<u64> {
+        let is_own = |owner: &Value| {
+            owner.as_u64().is_some_and(|at| snapshot["replicas"][at as usize]["this"] == true)
+        };
+        let owners = snapshot["owners"].as_array().expect("owners");
+        (0..).zip(owners).filter(|(_, owner)| is_own(owner)).map(|(shard, _)| shard).collect()
+    };
+    events.until("the shards are shared out", |snapshot| {
+        let owners = snapshot["owners"].as_array();
+        let taken = owners.is_some_and(|owners| owners.iter().all(|owner| !owner.is_null()));
+        let live = snapshot["shards"].as_array().expect("rows").iter().all(|row| row[1] == "live");
+        taken
+            && live
+            && snapshot["replicas"].as_array().map(Vec::len) == Some(2)
+            && (1..8).contains(&told(snapshot).len())
+            && told(snapshot) == owned(snapshot)
+    });
+    drop((first, _second));
+    forget(&prefix);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_contract_names_every_metric_and_no_other() {
     let mut documented = metrics_of_the_contract();
     // With labels, and without a sample: nobody sends commands here.
@@ -105,9 +175,7 @@ async fn the_contract_names_every_metric_and_no_other() {
         .map(|(name, kind)| (name.to_owned(), kind.to_owned()))
         .collect();
     drop(holdfast);
-    // What replicas share outlives them.
-    let forget = format!("redis-cli --scan --pattern '{prefix}:*' | xargs -r redis-cli DEL");
-    Command::new("sh").args(["-c", &forget]).output().expect("redis-cli is installed");
+    forget(&prefix);
     documented.sort();
     registered.sort();
     assert_eq!(documented, registered);
@@ -221,6 +289,48 @@ fn the_level_of_the_log_follows_the_file() {
     folder.write("holdfast.toml", "[log]\nlevel = \"debug\"\n");
     until("the level is read anew", || holdfast.log().contains("log level read anew"));
     assert_eq!(holdfast.terminate(), Some(0));
+}
+
+/// What replicas share outlives them.
+fn forget(prefix: &str) {
+    let forget = format!("redis-cli --scan --pattern '{prefix}:*' | xargs -r redis-cli DEL");
+    Command::new("sh").args(["-c", &forget]).output().expect("redis-cli is installed");
+}
+
+/// Server-sent events, as they come.
+struct Events(BufReader<TcpStream>);
+
+impl Events {
+    fn of(admin: &str) -> Self {
+        // It is there as soon as the shards are known.
+        until("there is a dashboard", || get(admin, "/").starts_with("HTTP/1.1 200"));
+        let mut stream = TcpStream::connect(admin).expect("connects");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        write!(stream, "GET /events HTTP/1.1\r\nhost: {admin}\r\n\r\n").expect("sends");
+        Self(BufReader::new(stream))
+    }
+
+    /// The next one's JSON.
+    fn next(&mut self) -> Value {
+        loop {
+            let mut line = String::new();
+            assert!(self.0.read_line(&mut line).expect("is told") > 0, "the events have ended");
+            if let Some(data) = line.strip_prefix("data: ") {
+                return serde_json::from_str(data).expect("JSON");
+            }
+        }
+    }
+
+    fn until(&mut self, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+        let begun = Instant::now();
+        loop {
+            let snapshot = self.next();
+            if is_so(&snapshot) {
+                return snapshot;
+            }
+            assert!(begun.elapsed() < PATIENCE, "waited in vain until {what}: {snapshot}");
+        }
+    }
 }
 
 /// A client that Discord would close with 4002.

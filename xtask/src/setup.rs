@@ -35,6 +35,8 @@ const END_TO_END_NEEDS: &[Need] = &[
     Need { what: "Python", probe: "python3 --version", packages: &["python3"] },
     Need { what: "Python's venv", probe: "python3 -c import\u{a0}ensurepip", packages: &["python3-venv"] },
     Need { what: "Node.js 20", probe: NODE_20, packages: &["nodejs"] },
+    // The dashboard is looked at in it.
+    Need { what: "Chromium", probe: CHROMIUM, packages: &["chromium"] },
     Need { what: "npm", probe: "npm --version", packages: &["npm"] },
     // One of the clients' compression libraries is built from C++.
     Need { what: "a C++ compiler", probe: "c++ --version", packages: &["g++"] },
@@ -54,6 +56,9 @@ const END_TO_END_NEEDS: &[Need] = &[
         packages: &["golang-google-protobuf-dev"],
     },
 ];
+
+/// Google's own build of it does as well: Ubuntu has no such package.
+const CHROMIUM: &str = "sh -c command\u{a0}-v\u{a0}chromium\u{a0}||command\u{a0}-v\u{a0}google-chrome";
 
 const NODE_20: &str = "node -e process.exit(parseInt(process.versions.node)<20?1:0)";
 

@@ -2,12 +2,15 @@
 //! The admin listener: health, readiness, metrics and what a service adds. It listens on loopback unless told
 //! otherwise; its task belongs to the given owner.
 
+use std::convert::Infallible;
+
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Method, Request, Response, StatusCode, header};
+use futures_util::StreamExt as _;
 use tokio::net::TcpListener;
 
-use crate::{Page, Pages, Posted, Secret, Tasks};
+use crate::{Feed, Page, Pages, Posted, Secret, Tasks};
 
 /// Serves `pages`, and `routes` before them, until the owner's token ends it.
 pub fn serve(listener: TcpListener, pages: Pages, routes: Router, tasks: &Tasks) {
@@ -18,6 +21,11 @@ pub fn serve(listener: TcpListener, pages: Pages, routes: Router, tasks: &Tasks)
                 && let Some(page) = pages.post(request.uri().path(), posted(&request)).await
             {
                 return response(page);
+            }
+            if request.method() == Method::GET
+                && let Some(feed) = pages.feed(request.uri().path())
+            {
+                return events(&feed);
             }
             // A page may take its time: other tasks of this thread don't wait for it.
             let answer =
@@ -45,6 +53,17 @@ fn answer(pages: &Pages, method: &Method, path: &str) -> Response<Body> {
         _ => Some(Page::status(405, "only GET\n")),
     };
     response(page.unwrap_or_else(|| Page::status(404, "no such page\n")))
+}
+
+fn events(feed: &Feed) -> Response<Body> {
+    let Some(events) = feed.watch() else {
+        return response(Page::status(503, "too many watch already\n"));
+    };
+    let mut response = Response::new(Body::from_stream(events.map(Ok::<_, Infallible>)));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("text/event-stream"));
+    headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+    response
 }
 
 fn posted(request: &Request<Body>) -> Posted {
@@ -127,6 +146,33 @@ mod tests {
         assert!(answer.starts_with("HTTP/1.1 202") && answer.ends_with("acting on 2"), "{answer}");
         assert!(admin.ask("POST /healthz HTTP/1.1").await.starts_with("HTTP/1.1 405"));
         assert!(admin.get("/act").await.starts_with("HTTP/1.1 404"));
+    }
+
+    #[tokio::test]
+    async fn events_go_to_who_watches_and_a_place_is_free_when_it_has_gone() {
+        let admin = Admin::start().await;
+        let feed = Feed::new(1, crate::FeedMetrics::default());
+        admin.service.pages.add_feed("/events", &feed);
+        assert!(admin.ask("POST /events HTTP/1.1").await.starts_with("HTTP/1.1 405"));
+        let mut stream = tokio::net::TcpStream::connect(admin.address).await.expect("connects");
+        stream.write_all(b"GET /events HTTP/1.1\r\nhost: test\r\n\r\n").await.expect("sends");
+        let mut told = String::new();
+        while !told.contains("data: {}\n\n") {
+            if feed.is_watched() {
+                feed.tell("{}");
+            }
+            let mut bytes = [0; 1024];
+            let read = stream.read(&mut bytes).await.expect("is told");
+            told += std::str::from_utf8(&bytes[..read]).expect("text");
+        }
+        assert!(told.contains("content-type: text/event-stream"), "{told}");
+        assert!(admin.get("/events").await.starts_with("HTTP/1.1 503"));
+        drop(stream);
+        // The end of a connection is seen by its next write, at the latest.
+        while feed.is_watched() {
+            feed.tell("{}");
+            tokio::task::yield_now().await;
+        }
     }
 
     #[tokio::test]

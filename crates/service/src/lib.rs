@@ -6,6 +6,7 @@ pub mod admin;
 mod backoff;
 pub mod drain;
 mod exit;
+mod feed;
 mod http;
 mod listen;
 mod metrics;
@@ -24,6 +25,7 @@ use std::net::SocketAddr;
 
 pub use backoff::Backoff;
 pub use exit::Exit;
+pub use feed::{Feed, FeedMetrics};
 pub use http::{Answers, HttpBounds, HttpListener, Peer};
 pub use listen::{BindError, bind};
 pub use metrics::Metrics;

@@ -8,12 +8,13 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use futures_util::future::BoxFuture;
 
-use crate::{Metrics, Readiness, Secret};
+use crate::{Feed, Metrics, Readiness, Secret};
 
 /// The type of the text that `/metrics` answers with.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const PLAIN: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
+const HTML: &str = "text/html; charset=utf-8";
 
 type Render = Arc<dyn Fn() -> Page + Send + Sync>;
 type RenderBelow = Arc<dyn Fn(&str) -> Page + Send + Sync>;
@@ -41,6 +42,12 @@ impl Page {
     #[must_use]
     pub fn json(body: impl Into<String>) -> Self {
         Self { status: 200, content_type: JSON, body: body.into() }
+    }
+
+    /// What a browser shows, status 200.
+    #[must_use]
+    pub fn html(body: impl Into<String>) -> Self {
+        Self { status: 200, content_type: HTML, body: body.into() }
     }
 
     /// OpenMetrics text, status 200.
@@ -84,6 +91,7 @@ struct Known {
     pages: BTreeMap<String, Render>,
     below: BTreeMap<String, RenderBelow>,
     actions: BTreeMap<String, Act>,
+    feeds: BTreeMap<String, Feed>,
 }
 
 impl Pages {
@@ -125,6 +133,18 @@ impl Pages {
         let act: Act = Arc::new(move |posted| Box::pin(act(posted)));
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         known.actions.insert(path.into(), act);
+    }
+
+    /// Adds server-sent events at a path. Only the admin listener offers them.
+    pub fn add_feed(&self, path: impl Into<String>, feed: &Feed) {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        known.feeds.insert(path.into(), feed.clone());
+    }
+
+    /// The server-sent events at a path, if there are any.
+    #[must_use]
+    pub fn feed(&self, path: &str) -> Option<Feed> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).feeds.get(path).cloned()
     }
 
     /// Does what `POST` at a path does, if it does something.

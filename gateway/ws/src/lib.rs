@@ -7,6 +7,7 @@
 //! [`start`] puts the parts together; docs/architecture.md tells why they are these.
 
 mod amqp;
+mod dashboard;
 mod drop_in;
 mod fleet;
 mod frames;
@@ -15,6 +16,7 @@ mod guilds;
 pub mod log;
 mod metrics;
 mod observer;
+mod pages;
 mod program;
 pub mod settings;
 mod shard;

@@ -8,6 +8,7 @@ use std::{
 };
 
 use holdfast_discord::EventKind;
+use holdfast_service::FeedMetrics;
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
@@ -62,6 +63,7 @@ pub(crate) struct Metrics {
     pub(crate) guilds: Gauge<u64, AtomicU64>,
     pub(crate) sessions: Gauge<u64, AtomicU64>,
     pub(crate) shards_live: Gauge<u64, AtomicU64>,
+    pub(crate) dashboard: FeedMetrics,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -155,6 +157,7 @@ impl Metrics {
             guilds: Gauge::default(),
             sessions: Gauge::default(),
             shards_live: Gauge::default(),
+            dashboard: FeedMetrics::default(),
         };
         // There from the start, so that a dashboard knows the shard; no latency is known before the first heartbeat.
         for shard in shards {
@@ -276,6 +279,16 @@ impl Metrics {
             "holdfast_ws_splices",
             "Clients relayed to the replica that has their shard",
             self.splices.clone(),
+        );
+        registry.register(
+            "holdfast_ws_dashboard_watchers",
+            "Browsers that show the dashboard",
+            self.dashboard.watchers.clone(),
+        );
+        registry.register(
+            "holdfast_ws_dashboard_refused",
+            "Times that too many watched the dashboard already",
+            self.dashboard.refused.clone(),
         );
         registry.register(
             "holdfast_ws_identifies_remaining",

@@ -14,7 +14,7 @@ use std::{
 use holdfast_broker::{Broker, BrokerSettings, Refusal};
 use holdfast_cluster::{Permits, ShardId, Store};
 use holdfast_rest::{GatewayBot, RestError};
-use holdfast_service::{Backoff, Page, Service, Tasks, TlsError};
+use holdfast_service::{Backoff, Service, Tasks, TlsError};
 use tokio::{
     net::TcpListener,
     select,
@@ -27,12 +27,13 @@ use tracing::{info, warn};
 
 use crate::{
     amqp::Amqp,
+    dashboard::Dashboard,
     fleet::{self, Alone, Desk, Hubs, Member, Replica, Starter},
     front::{self, Front},
-    guilds,
     log::{self, Writer, WriterSettings},
     metrics::Metrics,
     observer::Observer,
+    pages,
     settings::Config,
     shard::{FatalClose, Gateway, Identity, limit},
     threads::Threads,
@@ -188,8 +189,9 @@ pub async fn start(
         amqp,
         config: Arc::clone(&config),
     });
+    Dashboard::start(&starter, cluster.as_ref(), service);
     let owning = begin(cluster, &starter, &store, range.clone(), service, &shutdown).await?;
-    pages(service, &starter.hubs);
+    pages::add(&service.pages, &starter.hubs);
     let observer = Observer {
         hubs: Arc::clone(&starter.hubs),
         metrics: Arc::clone(&metrics),
@@ -363,21 +365,6 @@ async fn open_store(dir: std::path::PathBuf) -> Result<Store, WsError> {
         warn!(%path, %to, reason = set_aside.reason, "set aside: a fresh start");
     }
     Ok(store)
-}
-
-/// `/shards`, `/shard-count` and `/guilds/{id}`.
-fn pages(service: &Service, hubs: &Arc<Hubs>) {
-    let all = Arc::clone(hubs);
-    service.pages.add("/shards", move || {
-        let shards: Vec<_> = all.all().iter().map(|hub| hub.status()).collect();
-        match serde_json::to_string(&shards) {
-            Ok(json) => Page::json(json),
-            Err(error) => Page::status(500, error.to_string()),
-        }
-    });
-    guilds::page(&service.pages, hubs);
-    let counted = Arc::clone(hubs);
-    service.pages.add("/shard-count", move || Page::text(counted.total().to_string()));
 }
 
 fn cores() -> usize {

@@ -28,6 +28,8 @@ struct Held {
     retired: Option<Arc<Fleet>>,
     /// Which replicas have shards of the former count, as far as others do.
     keepers: BTreeMap<ShardId, Owner>,
+    /// Those that live, as last heard.
+    replicas: Vec<Replica>,
 }
 
 /// Shards of one count that run here.
@@ -48,7 +50,13 @@ impl Fleet {
 impl Hubs {
     /// Of a bot with `total` shards; none runs here yet.
     pub(crate) fn new(total: u32) -> Arc<Self> {
-        let held = Held { current: Fleet::new(total), next: None, retired: None, keepers: BTreeMap::new() };
+        let held = Held {
+            current: Fleet::new(total),
+            next: None,
+            retired: None,
+            keepers: BTreeMap::new(),
+            replicas: Vec::new(),
+        };
         Arc::new(Self { held: RwLock::new(held), opening: watch::Sender::new(false) })
     }
 
@@ -94,6 +102,14 @@ impl Hubs {
         if self.held().keepers.values().any(|owner| !lives(owner)) {
             self.change().keepers.retain(|_, owner| lives(owner));
         }
+        if self.held().replicas != replicas {
+            self.change().replicas = replicas.to_vec();
+        }
+    }
+
+    /// The replicas that live, as last heard; none without a store.
+    pub(crate) fn replicas(&self) -> Vec<Replica> {
+        self.held().replicas.clone()
     }
 
     /// The replica that had a shard of the former count doesn't have it any more.

@@ -93,6 +93,11 @@ impl Gateway {
         self.permits.remaining()
     }
 
+    /// IDENTIFYs of a whole day.
+    pub(crate) fn identifies_total(&self) -> u32 {
+        self.permits.limit().total
+    }
+
     /// Sessions were lost: the address and the budget are asked for again before the next connection.
     pub(crate) fn refresh_soon(&self) {
         self.stale.store(true, Ordering::Relaxed);

@@ -92,6 +92,13 @@ pub(crate) struct Client {
     pub(crate) shard: [u32; 2],
 }
 
+impl ClientSession {
+    /// Whether a connection has it.
+    pub(crate) fn is_attached(&self) -> bool {
+        self.attached.is_some()
+    }
+}
+
 impl Sessions {
     pub(crate) fn new(limits: Limits) -> Self {
         Self { limits, by_id: HashMap::new(), changed: false, moved: false, resumes: 0 }
@@ -261,6 +268,11 @@ impl Sessions {
         let lapsed = before - self.by_id.len();
         self.changed |= lapsed > 0;
         lapsed
+    }
+
+    /// All sessions by id.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&String, &ClientSession)> {
+        self.by_id.iter()
     }
 
     /// Number of sessions: attached, detached.
