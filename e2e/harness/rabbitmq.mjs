@@ -10,8 +10,17 @@ import { until } from './until.mjs';
 const URL_ = new URL(process.env.E2E_AMQP_URL ?? 'amqp://guest:guest@127.0.0.1:5672/%2f');
 
 /** What Holdfast and its workers declare. What isn't there is deleted without complaint. */
-const QUEUES = ['messages', 'commands.guild', 'requests.state', 'interactions.late', 'interactions.worker', 'webhook-events.worker'];
-const EXCHANGES = ['events', 'dead', 'commands', 'requests', 'interactions', 'webhook-events'];
+const QUEUES = [
+  'messages',
+  'commands.guild',
+  'requests.state',
+  'requests.rest',
+  'interactions.late',
+  'interactions.worker',
+  'webhook-events.worker',
+  ...[0, 1, 2, 3].map((partition) => `webhook.${partition}`),
+];
+const EXCHANGES = ['events', 'dead', 'commands', 'requests', 'interactions', 'webhook', 'webhook-events'];
 
 export class RabbitMq {
   prefix = `e2e-${randomBytes(6).toString('hex')}`;
@@ -94,6 +103,18 @@ export class RabbitMq {
     await channel.waitForConfirms();
     await channel.close();
     return messageId;
+  }
+
+  /** Waits until somebody has declared a queue. */
+  async declared(queue) {
+    await until(`${queue} is declared`, async () => {
+      // A queue that isn't there ends the channel.
+      const channel = await this.#connection.createChannel();
+      channel.on('error', () => {});
+      const found = await channel.checkQueue(`${this.prefix}.${queue}`).catch(() => null);
+      if (found) await channel.close();
+      return found;
+    });
   }
 
   /** Waits until a queue holds so many messages. */

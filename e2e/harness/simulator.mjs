@@ -137,6 +137,11 @@ export class Simulator {
     return this.control('GET', 'violations');
   }
 
+  /** What webhooks have sent, in its order: `{ webhook, id, body, files, deleted }`. */
+  webhookMessages() {
+    return this.control('GET', 'webhook_messages');
+  }
+
   /** The application's key, which Discord signs with. */
   async publicKey() {
     return (await fetch(`http://127.0.0.1:${this.port('control')}/control/public_key`)).text();

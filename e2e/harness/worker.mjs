@@ -2,6 +2,7 @@
 // In: a language and a queue. Out: a worker of examples/ in its own process, which reports what arrives from RabbitMQ
 // and what it handles. A worker that was killed can be born again: its ledgers go on.
 
+import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { Ledger } from './ledger.mjs';
@@ -10,19 +11,39 @@ import { until } from './until.mjs';
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 
-/** language → its command line, and a file that tells whether it has been set up. */
+/** language → its command line, a file that tells whether it has been set up, and its scripts that end by themselves. */
 export const LANGUAGES = {
   python: {
     command: here('../../examples/python-worker/.venv/bin/python'),
     args: ['-u', here('../bots/amqp_worker.py')],
     built: here('../../examples/python-worker/generated/holdfast/v1/event_pb2.py'),
+    script: (name) => here(`../bots/amqp_${name}.py`),
   },
   typescript: {
     command: process.execPath,
     args: ['--no-warnings', here('../bots/amqp-worker.mjs')],
     built: here('../../examples/typescript-worker/dist/consumer.js'),
+    script: (name) => here(`../bots/amqp-${name}.mjs`),
   },
 };
+
+/** Runs a script to its end; its reports by name. */
+export async function reports(stage, language, name, settings) {
+  const { command, script } = LANGUAGES[language];
+  const said = {};
+  const program = new Program(language, command, [script(name)], {
+    env: { E2E_BOT: JSON.stringify(settings) },
+    onLine: (line, stream) => {
+      if (stream !== 'stdout') return;
+      const { e, ...report } = JSON.parse(line);
+      said[e] = report;
+    },
+  });
+  stage.workers.push(program);
+  await until('the script is over', () => program.ended, { describe: () => program.tail });
+  assert.deepEqual([program.ended.code, said.over], [0, {}], String(program.tail));
+  return said;
+}
 
 export class Worker {
   #language;

@@ -3,35 +3,13 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { fileURLToPath } from 'node:url';
-import { Program } from '../harness/program.mjs';
 import { RabbitMq } from '../harness/rabbitmq.mjs';
 import { Stage } from '../harness/stage.mjs';
 import { until } from '../harness/until.mjs';
-import { LANGUAGES } from '../harness/worker.mjs';
+import { LANGUAGES, reports } from '../harness/worker.mjs';
 import { guildAtDiscord } from './world.mjs';
 
-const SCRIPTS = { python: 'amqp_commands.py', typescript: 'amqp-commands.mjs' };
 const UNKNOWN_GUILD = 8;
-
-/** Runs a script to its end; its reports by name. */
-async function reports(stage, language, settings) {
-  const { command } = LANGUAGES[language];
-  const script = fileURLToPath(new URL(`../bots/${SCRIPTS[language]}`, import.meta.url));
-  const said = {};
-  const program = new Program(language, command, [script], {
-    env: { E2E_BOT: JSON.stringify(settings) },
-    onLine: (line, stream) => {
-      if (stream !== 'stdout') return;
-      const { e, ...report } = JSON.parse(line);
-      said[e] = report;
-    },
-  });
-  stage.workers.push(program);
-  await until('the script is over', () => program.ended, { describe: () => program.tail });
-  assert.deepEqual([program.ended.code, said.over], [0, {}], String(program.tail));
-  return said;
-}
 
 for (const language of Object.keys(LANGUAGES)) {
   test(`holdfast: ${language} sends commands`, { timeout: 120_000 }, async () => {
@@ -47,7 +25,7 @@ for (const language of Object.keys(LANGUAGES)) {
         playing: `from ${language}`,
       };
       await stage.withSaid(async () => {
-        const said = await reports(stage, language, settings);
+        const said = await reports(stage, language, 'commands', settings);
         await assertAnswers(stage, guild, said);
         await until('op 3 at the simulator on every shard', async () => {
           const updates = await stage.simulator.records(3);

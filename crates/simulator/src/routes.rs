@@ -17,6 +17,7 @@ use crate::posting::Signing;
 use crate::rest_faults::RestFault;
 use crate::rest_limits::RestLimits;
 use crate::traffic::{Emit, Sent, Traffic};
+use crate::webhooks::WebhookMessage;
 use crate::world::WorldSpec;
 
 /// All routes.
@@ -39,6 +40,7 @@ pub(crate) fn routes(control: Control) -> Router {
             post(rest_limits).get(|State(c): State<Control>| async move { Json(c.rest_limits()) }),
         )
         .route("/control/rest_fault", post(rest_fault))
+        .route("/control/webhook_messages", get(webhook_messages))
         .route("/control/press", post(press))
         .route("/control/post_event", post(post_event))
         .route("/control/followed/{token}", get(followed))
@@ -68,6 +70,16 @@ async fn world(State(control): State<Control>, Json(body): Json<Value>) -> Resul
 async fn rest_fault(State(control): State<Control>, Json(body): Json<Value>) -> Result<Json<Value>, Bad> {
     control.rest_fault(read::<RestFault>(body)?);
     Ok(Json(json!({"ok": true})))
+}
+
+/// What webhooks have sent; ids are strings, as in Discord's JSON.
+async fn webhook_messages(State(control): State<Control>) -> Json<Value> {
+    let shown = |it: WebhookMessage| {
+        let files: Vec<_> = it.files.iter().map(|(name, _)| name).collect();
+        json!({"webhook": it.webhook.to_string(), "id": it.id.to_string(), "body": it.body, "files": files,
+            "deleted": it.deleted})
+    };
+    Json(control.webhook_messages().into_iter().map(shown).collect())
 }
 
 /// A press, and where Discord posts it.

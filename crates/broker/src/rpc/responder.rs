@@ -94,7 +94,7 @@ impl Request {
         self.broker.publish(publication).await
     }
 
-    /// Sends the one reply, a few times if the connection ends before the broker has confirmed it: the same reply twice
+    /// Sends a reply, a few times if the connection ends before the broker has confirmed it: the same reply twice
     /// is one.
     ///
     /// # Errors

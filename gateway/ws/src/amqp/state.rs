@@ -14,7 +14,7 @@ use holdfast_discord::shard_of;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::commands::{Shared, body, elsewhere, message};
+use super::commands::{MAX_BYTES, Shared, elsewhere};
 use crate::{
     guilds::{self, Missing},
     shard::Hub,
@@ -35,7 +35,7 @@ pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
 
 /// Answers, or hands the request on to the replica that owns the shard.
 async fn route(shared: &Shared, request: Request) {
-    let guild = match body::<GetGuild>(request.message()) {
+    let guild = match request.message().decode::<GetGuild>(MAX_BYTES) {
         Ok(asked) => asked.guild_id,
         Err(error) => return refuse(shared, request, Guild::default(), error, true).await,
     };
@@ -56,7 +56,7 @@ async fn route(shared: &Shared, request: Request) {
 
 /// Answers a request for a guild of this shard.
 pub(super) async fn answer(shared: &Shared, hub: &Arc<Hub>, request: Request) {
-    let asked = match body::<GetGuild>(request.message()) {
+    let asked = match request.message().decode::<GetGuild>(MAX_BYTES) {
         Ok(asked) => asked,
         Err(error) => return refuse(shared, request, Guild::default(), error, true).await,
     };
@@ -67,7 +67,7 @@ pub(super) async fn answer(shared: &Shared, hub: &Arc<Hub>, request: Request) {
         Err(error) => return refuse(shared, request, guild, error, false).await,
     }
     guild.schema = SCHEMA;
-    match request.reply(message(&guild)).await {
+    match request.answer(&guild).await {
         Err(PublishError::Unsendable(why)) => {
             let error = Error::new(ErrorCode::TooLarge, format!("the guild can't be sent: {why}"));
             refuse(shared, request, guild, error, false).await;
@@ -115,7 +115,7 @@ async fn refuse(shared: &Shared, request: Request, guild: Guild, error: Error, p
         found: Some(Found::Error(error)),
         ..guild
     };
-    let sent = request.reply(message(&guild)).await;
+    let sent = request.answer(&guild).await;
     end(shared, request, outcome, sent, poison).await;
 }
 

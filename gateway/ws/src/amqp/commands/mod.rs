@@ -34,7 +34,7 @@ use self::{
 };
 use crate::{amqp::state, fleet::Hubs, shard::Hub, start::WsError};
 
-pub(super) use self::{decode::body, forward::elsewhere, replies::message};
+pub(super) use self::{decode::MAX_BYTES, forward::elsewhere};
 
 /// Commands of the shards that this process owns. Shards come and go while it runs.
 pub(crate) struct Commands {

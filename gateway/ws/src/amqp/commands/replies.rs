@@ -2,9 +2,9 @@
 //! Replies to one command. In: what is to be said. Out: numbered messages to whoever asked, in order. What is said
 //! waits here when the broker takes nothing, up to a bound.
 
-use holdfast_broker::{Message, PublishError, Request};
+use holdfast_broker::Request;
 use holdfast_contract::{
-    Body, CONTENT_TYPE, SCHEMA,
+    SCHEMA,
     v1::{CommandReply, command_reply::Reply},
 };
 use tokio::sync::mpsc;
@@ -14,8 +14,6 @@ use super::metrics::Metrics;
 
 /// Replies that wait to be sent: a chunk of members has some 400 KiB.
 const WAITING: usize = 8;
-/// A reply whose connection broke is sent so often; it keeps its number, so that a second copy is recognised.
-const ATTEMPTS: u32 = 3;
 
 /// Where replies are said.
 #[derive(Debug)]
@@ -53,7 +51,7 @@ impl Outgoing {
             };
             number += 1;
             // After one that is missing, the rest would have a hole before it.
-            gone = gone || !send(request, &reply).await;
+            gone = gone || !is_delivered(request, &reply).await;
             if gone && request.wants_reply() {
                 metrics.replies_undelivered.inc();
             }
@@ -61,24 +59,11 @@ impl Outgoing {
     }
 }
 
-/// False: it can't be delivered.
-async fn send(request: &Request, reply: &CommandReply) -> bool {
-    for _ in 0..ATTEMPTS {
-        match request.reply(message(reply)).await {
-            Ok(()) => return true,
-            Err(PublishError::Unconfirmed(reason)) => debug!(reason, "a reply is sent again"),
-            Err(error) => {
-                debug!(%error, "a reply can't be delivered");
-                return false;
-            }
-        }
+/// Sent again when its connection broke, it keeps its number, so that a second copy is recognised.
+async fn is_delivered(request: &Request, reply: &CommandReply) -> bool {
+    let sent = request.answer(reply).await;
+    if let Err(error) = &sent {
+        debug!(%error, "a reply can't be delivered");
     }
-    false
-}
-
-/// A body of ours as a message.
-pub(in crate::amqp) fn message<T: Body>(body: &T) -> Message {
-    let mut message = Message::new(T::TYPE, body.encode_to_vec());
-    message.properties.content_type = Some(CONTENT_TYPE.into());
-    message
+    sent.is_ok()
 }
