@@ -8,7 +8,7 @@ mod upstream;
 
 use std::time::Duration;
 
-use http::header::{AUTHORIZATION, HeaderName, HeaderValue};
+use http::header::{ACCEPT_ENCODING, AUTHORIZATION, HeaderName, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request, Response};
 use tokio::time::Instant;
@@ -86,8 +86,12 @@ impl Forwarder {
     /// # Errors
     /// See [`CallError`].
     pub async fn send(&self, call: Call) -> Result<Response<Body>, CallError> {
-        let Call { method, target, below, headers, payload, priority, caller, deadline, stop } = call;
+        let Call { method, target, below, mut headers, payload, priority, caller, deadline, stop } = call;
         let authorization = headers.get(AUTHORIZATION).cloned();
+        // What a webhook is answered with is looked into: it mustn't be compressed.
+        if target.path().get(below..).is_some_and(|path| path.starts_with("/webhooks/")) {
+            headers.remove(ACCEPT_ENCODING);
+        }
         let name_topic = payload.changes_name_or_topic(&method);
         let again = payload.whole();
         let ask = Ask {
@@ -126,10 +130,11 @@ impl Forwarder {
             let (limited, response) = match outcome {
                 Ok(answer) => answer,
                 // It may have been done: only what may be done twice is sent again.
-                Err(UpstreamError::Lost { .. }) if method.is_idempotent() && lost == 0 => {
+                Err(error @ UpstreamError::Lost { .. }) if method.is_idempotent() && lost == 0 => {
                     lost += 1;
                     self.limits.metrics().retried.inc();
-                    permit = turn().await?;
+                    // What isn't sent again may have been done all the same.
+                    permit = turn().await.map_err(|_| error)?;
                     continue;
                 }
                 Err(error) => return Err(error.into()),
@@ -154,6 +159,8 @@ impl Forwarder {
         mut permit: Permit,
         request: Request<Payload>,
     ) -> Result<(bool, Response<Body>), UpstreamError> {
+        // Without a token there is none that Discord could not know.
+        let has_token = request.headers().contains_key(AUTHORIZATION);
         permit.sending();
         let response = self.upstream.request(request).await.inspect_err(|_| {
             self.limits.metrics().unreachable.inc();
@@ -162,13 +169,13 @@ impl Forwarder {
         let status = response.status().as_u16();
         match verdict {
             Verdict::Limited(limited) => {
-                permit.limited(&limited);
+                permit.limited(&limited).await;
                 // A ban isn't over by asking again.
                 return Ok((limited.scope.is_some(), response));
             }
-            Verdict::TokenRefused => permit.token_refused(),
+            Verdict::TokenRefused if has_token => permit.token_refused(),
             Verdict::WebhookGone => permit.webhook_gone(),
-            Verdict::Fine => {}
+            Verdict::TokenRefused | Verdict::Fine => {}
         }
         let (told, bucket) = answer::told(response.headers());
         permit.answered(status, told, bucket);

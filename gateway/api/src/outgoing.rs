@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use holdfast_rest::{Body, Call, Caller, Payload, Priority};
-use http::header::{AUTHORIZATION, HeaderValue, USER_AGENT};
+use http::header::{ACCEPT_ENCODING, AUTHORIZATION, HeaderValue, USER_AGENT};
 use http::{HeaderMap, Method, Response, StatusCode, Uri};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -87,7 +87,11 @@ impl Outgoing {
         let Asked { method, target, headers, priority, caller, deadline, stop } = asked;
         // Whoever has sent it on takes this replica for its owner.
         let way = if headers.contains_key(RELAYED) { &self.straight } else { &self.way };
-        let headers = self.fit(headers);
+        let mut headers = self.fit(headers);
+        if fronted == Some(Gateway::Bot) {
+            // The answer is looked into: it mustn't be compressed.
+            headers.remove(ACCEPT_ENCODING);
+        }
         let call = Call {
             method,
             target: target.path,

@@ -60,19 +60,29 @@ impl InvalidGuard {
         }
     }
 
+    /// Why nothing at all may go at `now`, if that is so.
+    pub fn refuses(&mut self, now: Duration) -> Option<Standing> {
+        if now < self.banned_until {
+            return Some(Standing::Banned(self.banned_until));
+        }
+        if self.total.saturating_add(self.others) < self.stop {
+            return None;
+        }
+        self.forget(now);
+        let total = self.total.saturating_add(self.others);
+        (total >= self.stop).then(|| Standing::Stop(self.next_step()))
+    }
+
     /// Asks for a request at `now`; if it is told to go it counts as gone.
     pub fn ask(&mut self, now: Duration) -> Standing {
-        if now < self.banned_until {
-            return Standing::Banned(self.banned_until);
+        if let Some(refused) = self.refuses(now) {
+            return refused;
         }
         if self.total.saturating_add(self.others) < self.brake {
             return Standing::Open;
         }
         self.forget(now);
         let total = self.total.saturating_add(self.others);
-        if total >= self.stop {
-            return Standing::Stop(self.next_step());
-        }
         if total >= self.brake {
             if now < self.next {
                 return Standing::Brake(self.next);

@@ -17,6 +17,9 @@ use crate::limits::Limited;
 const UNKNOWN_WEBHOOK: u64 = 10_015;
 const INVALID_WEBHOOK_TOKEN: u64 = 50_027;
 
+/// Bans last for up to a day. What says more is no time.
+const LONGEST: Duration = Duration::from_secs(2 * 86_400);
+
 /// What follows from an answer.
 pub(super) enum Verdict {
     /// Nothing.
@@ -87,7 +90,7 @@ pub(super) fn told(headers: &HeaderMap) -> (Option<Told>, Option<&str>) {
 
 fn limited(headers: &HeaderMap, said: &Said) -> Limited {
     let header = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse::<f64>().ok());
-    let seconds = |seconds: f64| Duration::try_from_secs_f64(seconds).ok();
+    let seconds = |seconds: f64| Duration::try_from_secs_f64(seconds).ok().map(|time| time.min(LONGEST));
     // The body has the decimals. Where they are far apart, the longer time is the right one.
     let retry_after = match (said.retry_after, header) {
         (Some(exact), Some(whole)) if whole > exact + 1.0 => seconds(whole),

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use http::Method;
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::{Body as HttpBody, Frame, Incoming as Arriving, SizeHint};
-use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer};
 use tokio::time::{Instant, Sleep, sleep};
 
 /// What a body may fail with.
@@ -59,8 +59,15 @@ pub enum Body {
 
 #[derive(Deserialize)]
 struct Change {
-    name: Option<IgnoredAny>,
-    topic: Option<IgnoredAny>,
+    #[serde(default, deserialize_with = "there")]
+    name: bool,
+    #[serde(default, deserialize_with = "there")]
+    topic: bool,
+}
+
+/// Whatever it says, `null` too.
+fn there<'de, D: Deserializer<'de>>(value: D) -> Result<bool, D::Error> {
+    IgnoredAny::deserialize(value).map(|_| true)
 }
 
 impl Payload {
@@ -75,8 +82,9 @@ impl Payload {
     /// Whether it changes a channel's name or topic, if it is sent to a channel.
     pub(super) fn changes_name_or_topic(&self, method: &Method) -> bool {
         match self {
-            Self::Whole(body) if *method == Method::PATCH => serde_json::from_slice(body)
-                .is_ok_and(|Change { name, topic }| name.is_some() || topic.is_some()),
+            Self::Whole(body) if *method == Method::PATCH => {
+                serde_json::from_slice(body).is_ok_and(|Change { name, topic }| name || topic)
+            }
             _ => false,
         }
     }

@@ -13,6 +13,11 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use super::{Body, Payload};
 use crate::RestError;
 
+/// A connection with HTTP/2 that has gone silent would take all requests with it: it is tried so often, and given up
+/// when it doesn't answer.
+const PING_EVERY: Duration = Duration::from_secs(15);
+const PONG_WITHIN: Duration = Duration::from_secs(10);
+
 /// How long a connection may be idle before it is closed: less than servers usually keep one.
 const IDLE: Duration = Duration::from_secs(55);
 
@@ -96,6 +101,10 @@ impl Upstream {
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(IDLE_CONNECTIONS)
             .pool_timer(TokioTimer::new())
+            .timer(TokioTimer::new())
+            .http2_keep_alive_interval(PING_EVERY)
+            .http2_keep_alive_timeout(PONG_WITHIN)
+            .http2_keep_alive_while_idle(true)
             .build(connector);
         Ok(Self { pool, scheme, authority, base, timeout })
     }

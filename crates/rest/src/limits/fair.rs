@@ -40,6 +40,10 @@ impl<T> Fair<T> {
         self.len == 0
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
     pub(super) fn push(&mut self, priority: Priority, caller: Caller, item: T) {
         let class = &mut self.classes[priority as usize];
         match class.iter_mut().find(|(other, _)| *other == caller) {

@@ -15,6 +15,17 @@ use super::{Inner, Refusal, lock};
 /// Webhooks that are remembered as gone, the oldest forgotten first: 16 bytes each.
 const GONE: usize = 65_536;
 
+/// As whoever asks is told of it.
+pub(super) fn refusal(standing: Standing, now: Duration) -> Refusal {
+    match standing {
+        Standing::Banned(until) => Refusal::Banned { retry_after: until.saturating_sub(now) },
+        Standing::Stop(until) | Standing::Brake(until) => {
+            Refusal::Guarded { retry_after: until.saturating_sub(now) }
+        }
+        Standing::Open => Refusal::Guarded { retry_after: Duration::ZERO },
+    }
+}
+
 impl Inner {
     /// Waits while the guard brakes.
     pub(super) async fn pass_guard(&self, deadline: Duration) -> Result<(), Refusal> {
@@ -28,12 +39,8 @@ impl Inner {
                     self.metrics.waited(Cause::Guard, now - begun);
                     return Ok(());
                 }
-                Standing::Banned(until) => return Err(Refusal::Banned { retry_after: until - now }),
-                Standing::Stop(until) => return Err(Refusal::Guarded { retry_after: until - now }),
-                Standing::Brake(until) if until > deadline => {
-                    return Err(Refusal::Guarded { retry_after: until - now });
-                }
-                Standing::Brake(until) => until,
+                Standing::Brake(until) if until <= deadline => until,
+                standing => return Err(refusal(standing, now)),
             };
             tokio::time::sleep_until(self.clock.at(until)).await;
             now = self.clock.now().max(until);

@@ -65,6 +65,9 @@ struct Inner {
     ledger: Ledger,
 }
 
+/// Name of the account of all requests whose credential is a token in their path. No value of the header is it.
+const IN_THE_PATH: &[u8] = b"\0";
+
 /// A request that wants to go.
 #[derive(Clone, Copy, Debug)]
 pub struct Ask<'a> {
@@ -185,40 +188,50 @@ impl Limits {
             caller: ask.caller,
         };
         // A token in the path is the credential: whoever sends it, it is one bucket.
-        let account = inner.account(if route.exempt { b"" } else { ask.authorization });
-        let now = inner.clock.now();
-        if now < account.refused_until() {
-            return Err(Refusal::Token);
-        }
-        if route.exempt && inner.is_gone(wish.major, now) {
-            return Err(Refusal::Webhook);
-        }
+        let account = inner.account(if route.exempt { IN_THE_PATH } else { ask.authorization });
         let deadline = inner.clock.of(ask.deadline);
+        inner.may_go(&account, &wish)?;
         inner.pass_guard(deadline).await?;
+        if ask.deadline < Instant::now() {
+            return Err(Refusal::Late { retry_after: SECOND });
+        }
+        let held = self.granted(&account, wish, ask.deadline).await?;
+        let permit = Permit::new(self.clone(), Arc::clone(&account), wish, held);
+        // While it waited, Discord may have said of another one what goes for all. Unsent, it gives its places back.
+        inner.may_go(&account, &wish)?;
+        Ok(permit)
+    }
+
+    /// Waits for the turn.
+    async fn granted(&self, account: &Arc<Account>, wish: Wish, until: Instant) -> Result<Held, Refusal> {
+        let inner = &self.inner;
+        let route = wish.route.route();
+        let mut store_away = inner.store.as_ref().is_some_and(|store| !store.is_connected());
         if let Some(lanes) = account.lanes.clone().filter(|lanes| !route.each && lanes.is_connected()) {
-            let waiting = Waiting::begin(self, &account, &wish)?;
-            let outcome = lanes.acquire(&account, wish, ask.deadline).await;
+            let waiting = Waiting::begin(self, account, &wish)?;
+            let outcome = lanes.acquire(account, wish, until).await;
             waiting.end();
             match outcome {
                 Ok((grant, waited)) => {
                     if let Some((cause, time)) = waited {
-                        inner.waited(&account, cause, time);
+                        inner.waited(account, cause, time);
                     }
-                    return Ok(Permit::new(self.clone(), account, wish, Held::Shared(grant)));
+                    account.goes_alone(false, Duration::ZERO);
+                    return Ok(Held::Shared(grant));
                 }
                 Err(NoGrant::Late(retry_after)) => return Err(Refusal::Late { retry_after }),
                 // Until it is back, the account of this process has to do.
-                Err(NoGrant::StoreAway) => {}
+                Err(NoGrant::StoreAway) => store_away = true,
             }
         }
-        if account.lanes.is_some() && !route.exempt {
-            let connected = inner.store.as_ref().is_some_and(RestStore::is_connected);
-            account.goes_alone(!connected, inner.clock.now() + SECOND + inner.settings.global_margin);
+        if store_away && !route.exempt {
+            account.goes_alone(true, inner.clock.now() + SECOND + inner.settings.global_margin);
         }
         if let Some(grant) = account.try_now(&wish, inner.clock.now()) {
-            return Ok(Permit::new(self.clone(), account, wish, Held::Own(grant)));
+            return Ok(Held::Own(grant));
         }
-        let waiting = Waiting::begin(self, &account, &wish)?;
+        let waiting = Waiting::begin(self, account, &wish)?;
+        let deadline = inner.clock.of(until);
         let begun = inner.clock.now();
         let late = |due: Duration| Refusal::Late { retry_after: due.saturating_sub(begun) };
         let queued = account.queue(wish, deadline, inner.clock, &inner.tasks).map_err(late)?;
@@ -226,9 +239,9 @@ impl Limits {
         let grant = queued.turn(deadline).await;
         let now = inner.clock.now();
         waiting.end();
-        inner.waited(&account, cause, now - begun);
+        inner.waited(account, cause, now - begun);
         match grant {
-            Some(grant) => Ok(Permit::new(self.clone(), account, wish, Held::Own(grant))),
+            Some(grant) => Ok(Held::Own(grant)),
             None => {
                 let due = account.estimate(&wish, now).saturating_sub(now);
                 Err(Refusal::Late { retry_after: due.max(Duration::from_millis(100)) })
@@ -256,6 +269,18 @@ impl Limits {
 }
 
 impl Inner {
+    /// Whether Discord would take requests of this kind at all.
+    fn may_go(&self, account: &Account, wish: &Wish) -> Result<(), Refusal> {
+        let (now, exempt) = (self.clock.now(), wish.route.route().exempt);
+        if now < account.refused_until() {
+            return Err(Refusal::Token);
+        }
+        if exempt && self.is_gone(wish.major, now) {
+            return Err(Refusal::Webhook);
+        }
+        lock(&self.guard).refuses(now).map_or(Ok(()), |standing| Err(guard::refusal(standing, now)))
+    }
+
     /// A request of this account has waited.
     fn waited(&self, account: &Account, cause: Cause, time: Duration) {
         self.metrics.waited(cause, time);

@@ -7,10 +7,16 @@ use std::time::Duration;
 
 use holdfast_discord::rest::{Route, Scope, Told};
 
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
 use super::account::Account;
 use super::shared::{End, SharedGrant};
 use super::slot::{Grant, Wish};
 use super::{Limits, lock};
+
+/// The store has what a 429 says within this time, or is away.
+const KNOWN_WITHIN: Duration = Duration::from_secs(1);
 
 /// See the module.
 pub struct Permit {
@@ -70,7 +76,12 @@ impl Permit {
             200..=299 if !self.route().exempt => self.account.authorised(),
             _ => {}
         }
+        // Only an answer of Discord's own API shows by its silence that there is no bucket: what stands before it says
+        // nothing of buckets either.
+        let silent = told.is_none() && !(200..300).contains(&status);
         match self.grant.take() {
+            Some(Held::Own(grant)) if silent => self.account.change(|state| state.lost(&grant, now)),
+            Some(Held::Shared(grant)) if silent => drop(grant.end(End::Lost)),
             Some(Held::Own(grant)) => {
                 self.account.change(|state| state.answered(&grant, &self.wish, told, bucket, now));
             }
@@ -78,14 +89,20 @@ impl Permit {
                 let (route, kin) = (self.route(), grant.key().kin);
                 let news = bucket.filter(|name| self.account.is_news(name, kin));
                 let name = news.map(|name| (name.to_owned(), self.wish.route.0, !route.by_age));
-                grant.end(End::Answered { told, cautious: route.unknown, name });
+                drop(grant.end(End::Answered { told, cautious: route.unknown, name }));
             }
             None => {}
         }
     }
 
-    /// A 429 came.
-    pub fn limited(mut self, limited: &Limited) {
+    /// A 429 came. Waits, for a moment at most, until all replicas know: what is sent next mustn't overtake that.
+    pub async fn limited(mut self, limited: &Limited) {
+        if let Some(told) = self.tell(limited) {
+            let _ = timeout(KNOWN_WITHIN, told).await;
+        }
+    }
+
+    fn tell(&mut self, limited: &Limited) -> Option<JoinHandle<()>> {
         let now = self.limits.inner.clock.now();
         self.measure(now);
         let inner = &self.limits.inner;
@@ -100,16 +117,15 @@ impl Permit {
         if limited.scope.is_none() {
             lock(&inner.guard).banned(until);
         }
-        let grant = match self.grant.take() {
-            None => return,
-            Some(Held::Own(grant)) => grant,
-            Some(Held::Shared(grant)) => {
+        let grant = match self.grant.take()? {
+            Held::Own(grant) => grant,
+            Held::Shared(grant) => {
                 let wait = limited.retry_after;
-                return grant.end(match limited.scope {
+                return Some(grant.end(match limited.scope {
                     None => End::Lost,
                     Some(Scope::Global) if !self.route().exempt => End::Global(wait),
                     _ => End::Limited { wait, told: limited.told },
-                });
+                }));
             }
         };
         match limited.scope {
@@ -122,6 +138,7 @@ impl Permit {
                 self.account.change(|state| state.limited(&grant, limited.told, until, shared, now));
             }
         }
+        None
     }
 
     /// Discord's answer to this request shows that it doesn't know the token.

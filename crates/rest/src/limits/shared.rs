@@ -4,13 +4,16 @@
 //! is sent on to the account of this process.
 
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use holdfast_cluster::{RestBucket, RestEnd, RestStore, RestTaken, RestTicket, RestWish, Unavailable};
 use holdfast_service::Tasks;
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard, Notify, oneshot};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::account::Account;
@@ -21,6 +24,9 @@ use super::slot::{Key, NAME_TOPIC, Wish};
 
 /// Answers at other replicas aren't heard of: who waits for one asks again after this.
 const AGAIN: Duration = Duration::from_millis(20);
+
+/// Places of those who have stopped waiting, besides as many as wait; about 100 bytes each.
+const ABANDONED: usize = 256;
 
 /// Whoever sent a request that isn't answered after this is taken to have died with it. One that takes longer (a large
 /// upload) is counted as before; only what other requests learn from theirs may be a little wrong.
@@ -65,6 +71,10 @@ impl Line {
 struct Lane {
     queue: Fair<Waiter>,
     answered: Arc<Notify>,
+    /// The bucket lets nobody go before.
+    due: Option<Instant>,
+    /// How many waited when those who had left were taken out last.
+    swept: usize,
 }
 
 #[derive(Debug)]
@@ -111,6 +121,41 @@ pub(super) enum NoGrant {
     StoreAway,
 }
 
+/// What the store says to a wish.
+type Asked = Result<(RestTaken, Option<Box<SharedGrant>>), Unavailable>;
+
+/// Asks the store. Whoever leaves meanwhile may have a place there: what was asked is heard to its end, and a grant that
+/// nobody takes gives itself back.
+struct ToTheEnd {
+    asking: Option<Pin<Box<dyn Future<Output = Asked> + Send>>>,
+    tasks: Tasks,
+}
+
+impl ToTheEnd {
+    fn new(asking: impl Future<Output = Asked> + Send + 'static, tasks: &Tasks) -> Self {
+        Self { asking: Some(Box::pin(asking)), tasks: tasks.clone() }
+    }
+}
+
+impl Future for ToTheEnd {
+    type Output = Asked;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Asked> {
+        let asking = self.asking.as_mut().expect("it is asked until there is an answer");
+        let asked = ready!(asking.as_mut().poll(context));
+        self.asking = None;
+        Poll::Ready(asked)
+    }
+}
+
+impl Drop for ToTheEnd {
+    fn drop(&mut self) {
+        if let Some(asking) = self.asking.take() {
+            self.tasks.spawn("limits", async move { drop(asking.await) });
+        }
+    }
+}
+
 /// A grant, and what it has waited for.
 pub(super) type Granted = (Box<SharedGrant>, Option<(Cause, Duration)>);
 
@@ -137,8 +182,14 @@ impl Lanes {
     ) -> Result<Granted, NoGrant> {
         let key = account.key(&wish);
         let mut cause = Cause::Bucket;
-        if !self.lock().contains_key(&key) {
-            match self.ask(account, &wish).await {
+        let ahead = self.lock().get(&key).map(|lane| lane.due);
+        if let Some(due) = ahead {
+            if let Some(due) = due.filter(|due| *due > deadline) {
+                return Err(NoGrant::Late(due - Instant::now()));
+            }
+        } else {
+            let asking = Arc::clone(self).ask_anew(Arc::clone(account), wish);
+            match ToTheEnd::new(asking, &self.tasks).await {
                 Ok((RestTaken::Granted(_), Some(grant))) => return Ok((grant, None)),
                 Ok((RestTaken::Wait { time: Some(time), .. }, _)) if Instant::now() + time > deadline => {
                     return Err(NoGrant::Late(time));
@@ -164,6 +215,11 @@ impl Lanes {
         let fresh = !lanes.contains_key(&key);
         let lane = lanes.entry(key).or_default();
         lane.queue.push(wish.priority, wish.caller, Waiter { turn, wish });
+        // Most who have left are passed over when it is their turn; behind a long wait they mustn't pile up.
+        if lane.queue.len() > 2 * lane.swept + ABANDONED {
+            lane.queue.retain(|waiter| !waiter.turn.is_closed());
+            lane.swept = lane.queue.len();
+        }
         if fresh {
             let drive = Arc::clone(self).drive(Arc::clone(account), key, Arc::clone(&lane.answered));
             self.tasks.spawn("limits", drive);
@@ -185,6 +241,9 @@ impl Lanes {
                 }
                 Ok((_, Some(grant))) => self.serve(key, &wish, grant),
                 Ok((RestTaken::Wait { time: Some(time), .. }, _)) => {
+                    if !global {
+                        self.is_due(key, Instant::now() + time);
+                    }
                     // Of what waits for the same moment the urgent asks first.
                     let behind = match wish.priority {
                         Priority::High => Duration::ZERO,
@@ -247,11 +306,18 @@ impl Lanes {
         }
     }
 
-    async fn ask(
-        self: &Arc<Self>,
-        account: &Account,
-        wish: &Wish,
-    ) -> Result<(RestTaken, Option<Box<SharedGrant>>), Unavailable> {
+    /// The bucket lets nobody go before.
+    fn is_due(&self, key: Key, due: Instant) {
+        if let Some(lane) = self.lock().get_mut(&key) {
+            lane.due = Some(due);
+        }
+    }
+
+    async fn ask_anew(self: Arc<Self>, account: Arc<Account>, wish: Wish) -> Asked {
+        self.ask(&account, &wish).await
+    }
+
+    async fn ask(self: &Arc<Self>, account: &Account, wish: &Wish) -> Asked {
         let route = wish.route.route();
         let asked = RestWish {
             voice: wish.voice,
@@ -294,11 +360,11 @@ impl SharedGrant {
     }
 
     /// Tells the store what became of the request, behind the caller's back.
-    pub(super) fn end(mut self, end: End) {
-        self.tell(end);
+    pub(super) fn end(mut self, end: End) -> JoinHandle<()> {
+        self.tell(end)
     }
 
-    fn tell(&mut self, end: End) {
+    fn tell(&mut self, end: End) -> JoinHandle<()> {
         self.ended = true;
         let (lanes, bucket, ticket) = (Arc::clone(&self.lanes), self.bucket.clone(), self.ticket.clone());
         let (wish, key) = (self.wish, self.key);
@@ -308,14 +374,14 @@ impl SharedGrant {
             if let Some(lane) = lanes.lock().get(&key) {
                 lane.answered.notify_one();
             }
-        });
+        })
     }
 }
 
 impl Drop for SharedGrant {
     fn drop(&mut self) {
         if !self.ended {
-            self.tell(if self.sent { End::Lost } else { End::Unused });
+            drop(self.tell(if self.sent { End::Lost } else { End::Unused }));
         }
     }
 }

@@ -3,10 +3,12 @@
 
 use std::time::{Duration, Instant};
 
-use holdfast_simulator::RestFault;
+use futures_util::future::join_all;
+use holdfast_simulator::{Refill, RestFault};
 use http::StatusCode;
+use http::header::AUTHORIZATION;
 
-use super::support::{OTHER, request, request_of, stage};
+use super::support::{OTHER, SEND, bucket, request, request_of, stage};
 
 #[tokio::test]
 async fn a_429_out_of_the_blue_is_waited_out_and_sent_again() {
@@ -131,6 +133,54 @@ async fn a_token_that_discord_does_not_know_is_not_sent_again_and_one_odd_401_is
         assert_eq!(stage.ask("GET", "/api/v10/users/@me").await.status, StatusCode::OK);
     }
     assert_eq!(stage.api.metric("holdfast_rest_invalid"), 9.0);
+}
+
+/// Whoever comes without a token is nobody's account: their refusals are no webhook's.
+#[tokio::test]
+async fn refusals_of_who_has_no_token_stop_no_webhook() {
+    let stage = stage(|_| {}).await;
+    let without = |method: &str, path: &str| {
+        let mut asked = request(method, path, r#"{"content":"hello"}"#);
+        asked.headers_mut().remove(AUTHORIZATION);
+        stage.api.send(asked)
+    };
+    for _ in 0..4 {
+        stage.discord.rest_fault(RestFault::Status { status: 401 });
+        assert_eq!(without("GET", "/api/v10/users/@me").await.status, StatusCode::UNAUTHORIZED);
+    }
+    let posted = without("POST", "/api/v10/webhooks/7/secret").await;
+    assert!(posted.status.is_success(), "{} {:?}", posted.status, posted.header("holdfast-error"));
+}
+
+/// A page of something before Discord says nothing of a bucket: those who wait still go one after the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_not_of_discord_opens_no_bucket() {
+    let buckets = vec![bucket(&[SEND], 5, 1.0, Refill::Fixed)];
+    let stage = stage(|limits| limits.buckets = buckets).await;
+    stage.discord.rest_fault(RestFault::Status { status: 502 });
+    let asked = (0..15).map(|_| stage.api.send(request("POST", "/api/v10/channels/1/messages", "{}")));
+    let answers = join_all(asked).await;
+    assert_eq!(answers.iter().filter(|answer| answer.status == StatusCode::BAD_GATEWAY).count(), 1);
+    assert_eq!((stage.answered(429), stage.discord.requests().len()), (0, 15));
+}
+
+/// What waited when Discord banned the address isn't sent when its turn comes.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_when_the_ban_comes_is_not_sent() {
+    let buckets = vec![bucket(&[SEND], 1, 0.7, Refill::Fixed)];
+    let stage = stage(|limits| limits.buckets = buckets).await;
+    let send = || stage.api.send(request("POST", "/api/v10/channels/1/messages", "{}"));
+    send().await;
+    let banned = async {
+        super::support::until(|| stage.api.metric("holdfast_rest_waiting") == 3.0).await;
+        stage.discord.rest_fault(RestFault::Ban { seconds: 60.0 });
+        assert_eq!(stage.ask("GET", "/api/v10/users/@me").await.status, StatusCode::TOO_MANY_REQUESTS);
+    };
+    let (waited, ()) = tokio::join!(join_all((0..3).map(|_| send())), banned);
+    for answer in waited {
+        assert_eq!(answer.header("holdfast-error"), Some("banned"));
+    }
+    assert_eq!(stage.discord.requests().len(), 2);
 }
 
 #[tokio::test]
