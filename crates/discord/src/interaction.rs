@@ -239,6 +239,20 @@ fn may_answer(callback: CallbackKind, kind: InteractionKind, has_message: bool) 
     }
 }
 
+/// Whether a response's message has nothing in it, as far as the JSON says: Discord takes it with a file only.
+#[must_use]
+pub fn is_empty_message(callback: CallbackKind, response: &Value) -> bool {
+    let data = &response["data"];
+    let says = |key: &str| match &data[key] {
+        Value::Null => false,
+        Value::String(text) => !text.is_empty(),
+        Value::Array(list) => !list.is_empty(),
+        _ => true,
+    };
+    let fields = ["content", "embeds", "components", "attachments", "poll", "sticker_ids"];
+    callback == CallbackKind::Message && !fields.into_iter().any(says)
+}
+
 fn check_data(callback: CallbackKind, data: &Value) -> Result<(), &'static str> {
     let list = |key: &str| data.get(key).and_then(Value::as_array).map_or(0, Vec::len);
     let length = |key: &str| data.get(key).and_then(Value::as_str).map(|text| text.chars().count());

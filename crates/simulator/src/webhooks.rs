@@ -203,7 +203,13 @@ fn find_all(body: &[u8], what: &[u8]) -> Vec<usize> {
 
 /// Whether a message has anything in it ("Create Message", "Limitations").
 pub(crate) fn says_something(body: &Value) -> bool {
-    let says = |key: &str| !matches!(&body[key], Value::Null) && body[key] != "" && body[key] != json!([]);
+    let says = |key: &str| match &body[key] {
+        Value::Null => false,
+        Value::String(text) => !text.is_empty(),
+        // An embed without a field is none.
+        Value::Array(list) => list.iter().any(|item| *item != json!({})),
+        _ => true,
+    };
     ["content", "embeds", "components", "attachments", "poll", "sticker_ids"].into_iter().any(says)
 }
 

@@ -109,6 +109,8 @@ impl Front {
         };
         let (Ok(_place), Ok(_memory)) = (self.places.try_acquire(), self.memory(&request)) else {
             self.metrics.refused("full");
+            // It looks like Discord's, whose body is not read for want of room.
+            self.metrics.answering(received.0).answered(false);
             return answer::plain(StatusCode::SERVICE_UNAVAILABLE, "too many requests are being answered\n");
         };
         let (head, body) = request.into_parts();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use futures_util::StreamExt;
 use holdfast_contract::v1::{Error, ErrorCode, ReplyOutcome};
-use holdfast_discord::interaction::{Interaction, InteractionKind};
+use holdfast_discord::interaction::{CallbackKind, Interaction, InteractionKind};
 use http::StatusCode;
 use tokio::time::{Instant, timeout_at};
 use tracing::debug;
@@ -16,7 +16,9 @@ use crate::asked::{Asked, Posted};
 use crate::front::Front;
 use crate::late::DEFERRED_BY;
 use crate::reply::Reply;
-use crate::ways::{Receipt, Replies, Said};
+use crate::settings::WayKind;
+use crate::ticket::{Deferral, Ticket};
+use crate::ways::{Failure, Receipt, Replies, Said};
 
 /// How a round of asking ended.
 enum Ended {
@@ -26,6 +28,8 @@ enum Ended {
     Taken,
     /// Nobody in time: why, and whoever may still say something.
     Nobody(&'static str, Option<Replies>),
+    /// A client of the WebSocket front may have it. It answers it itself, or doesn't: nothing else can follow.
+    Unknown,
 }
 
 /// Answers one.
@@ -57,6 +61,19 @@ pub(crate) async fn answer(front: &Arc<Front>, posted: Posted) -> Answer {
             answer::empty(StatusCode::ACCEPTED)
         }
         Ended::Nobody(cause, replies) => defer(front, &asked, cause, replies),
+        Ended::Unknown => {
+            front.metrics.interaction(kind.name(), "failed");
+            answer::plain(StatusCode::GATEWAY_TIMEOUT, "it isn't known whether a client has it\n")
+        }
+    }
+}
+
+/// What Discord is told by a worker that says that more follows.
+fn told(callback: CallbackKind) -> Option<Deferral> {
+    match callback {
+        CallbackKind::DeferredMessage => Some(Deferral::Message { ephemeral: false }),
+        CallbackKind::DeferredUpdate => Some(Deferral::Update),
+        _ => None,
     }
 }
 
@@ -76,8 +93,12 @@ async fn ask(front: &Arc<Front>, asked: &Arc<Asked>) -> Ended {
             Ok(Some(Ok(Said::Reply(raw, receipt)))) => {
                 return match raw.read(&asked.ticket, front.config.max_reply).await {
                     Ok(reply) => {
-                        front.late.answered(&asked.ticket, reply.callback);
                         tell(front, asked, receipt, Ok(ReplyOutcome::Answered));
+                        match told(reply.callback) {
+                            // The worker says that more follows.
+                            Some(deferral) => listen(front, asked, deferral, replies),
+                            None => front.late.answered(&asked.ticket, &front.tasks),
+                        }
                         Ended::Answered(reply)
                     }
                     Err(error) => {
@@ -87,6 +108,7 @@ async fn ask(front: &Arc<Front>, asked: &Arc<Asked>) -> Ended {
                     }
                 };
             }
+            Ok(Some(Err(Failure::Lost))) if *way == WayKind::WebSocket => return Ended::Unknown,
             // Somebody has it: asking another one would be asking twice.
             Ok(Some(Err(failure))) if failure.somebody_has_it() => {
                 return Ended::Nobody(failure.name(), Some(replies));
@@ -110,14 +132,14 @@ fn defer(front: &Arc<Front>, asked: &Arc<Asked>, cause: &'static str, replies: O
         return answer::plain(StatusCode::GATEWAY_TIMEOUT, "no worker has answered in time\n");
     };
     if let Some(replies) = replies {
-        listen(front, asked, replies);
+        listen(front, asked, asked.ticket.deferral, replies);
     }
     front.metrics.interaction(kind, "deferred");
     answer
 }
 
 /// Listens for what comes after Discord was told to wait.
-fn listen(front: &Arc<Front>, asked: &Arc<Asked>, mut replies: Replies) {
+fn listen(front: &Arc<Front>, asked: &Arc<Asked>, deferral: Deferral, mut replies: Replies) {
     let Ok(place) = Arc::clone(&front.late_places).try_acquire_owned() else {
         front.metrics.late("full");
         return;
@@ -126,7 +148,8 @@ fn listen(front: &Arc<Front>, asked: &Arc<Asked>, mut replies: Replies) {
     tasks.spawn("listening for a late reply", async move {
         let _place = place;
         front.metrics.waiting_late.inc();
-        if !follow(&front, &asked, &mut replies).await {
+        let ticket = Ticket { deferral, ..asked.ticket.clone() };
+        if !follow(&front, &ticket, asked.late_until, &mut replies).await {
             front.metrics.late("none");
         }
         front.metrics.waiting_late.dec();
@@ -134,23 +157,23 @@ fn listen(front: &Arc<Front>, asked: &Arc<Asked>, mut replies: Replies) {
 }
 
 /// Sends what comes late, until something of it is with Discord. False: nothing came in time.
-async fn follow(front: &Front, asked: &Asked, replies: &mut Replies) -> bool {
+async fn follow(front: &Front, ticket: &Ticket, until: Instant, replies: &mut Replies) -> bool {
     let deferred = Instant::now() + DEFERRED_BY;
-    let listening = front.late.listening(&asked.ticket);
+    let listening = front.late.listening(ticket);
     loop {
-        // The end of the service ends the waiting, not the sending.
+        // The end of the service ends the waiting, not the sending of what has come.
         let said = tokio::select! { biased;
             () = listening.ended.cancelled() => return true,
+            said = timeout_at(until, replies.next()) => said,
             () = front.tasks.token().cancelled() => return false,
-            said = timeout_at(asked.late_until, replies.next()) => said,
         };
         let Ok(Some(said)) = said else { return false };
         let Ok(Said::Reply(raw, receipt)) = said else { continue };
-        let became = front.late.send(&asked.ticket, raw, deferred).await;
+        let became = front.late.send(ticket, raw, deferred).await;
         front.metrics.late(outcome(&became));
         let is_sent = matches!(became, Ok(ReplyOutcome::SentLate));
         if let Some(receipt) = receipt {
-            receipt.send(asked.ticket.id, became).await;
+            receipt.send(ticket.id, became).await;
         }
         if is_sent {
             return true;

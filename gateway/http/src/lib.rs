@@ -22,6 +22,7 @@ mod ticket;
 mod verify;
 mod ways;
 
+pub use late::exchanges;
 pub use program::{PROGRAM, part};
 pub use settings::{Beside, Config};
 pub use start::{Http, HttpError, start};

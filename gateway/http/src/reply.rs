@@ -5,7 +5,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::stream;
 use holdfast_contract::v1::{Error, ErrorCode};
-use holdfast_discord::interaction::{CallbackKind, NotAnAnswer, check};
+use holdfast_discord::interaction::{CallbackKind, NotAnAnswer, check, is_empty_message};
 use serde_json::Value;
 
 use crate::ticket::Ticket;
@@ -59,6 +59,9 @@ impl Raw {
         let response = response.ok_or_else(|| invalid(&NotAnAnswer::Malformed))?;
         let callback =
             check(ticket.kind(), ticket.has_message, &response).map_err(|error| invalid(&error))?;
+        if files.is_empty() && is_empty_message(callback, &response) {
+            return Err(Error::new(ErrorCode::InvalidArgument, "the message is empty: Discord takes none"));
+        }
         Ok(Reply { callback, response, files, raw: self })
     }
 }

@@ -16,8 +16,9 @@ pub(crate) type Key = [u8; 32];
 
 /// Discord is waiting: nobody waits longer for the store.
 const STORE_WITHIN: Duration = Duration::from_millis(200);
-/// A claim of a process that has died lapses after this long.
+/// A claim of a process that has died lapses after this long; one that lives renews it.
 const CLAIMED: Duration = Duration::from_secs(10);
+const RENEW: Duration = Duration::from_secs(3);
 
 /// See the module's documentation. Clones share it.
 #[derive(Clone)]
@@ -94,8 +95,21 @@ impl Seen {
         }
     }
 
-    /// It is done, as far as this process is asked.
-    pub(crate) fn note(&self, key: Key, within: Duration) {
+    /// It is done: this process knows it now, and the others once the returned future has ended.
+    pub(crate) fn done(&self, key: Key, within: Duration) -> impl Future<Output = ()> + Send + 'static {
+        self.note(key, within);
+        let seen = self.clone();
+        async move {
+            seen.store(async |store, name| store.done(name, b"", within).await, &key).await;
+        }
+    }
+
+    /// Whether others are to be told of what is done.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.everywhere.is_some()
+    }
+
+    fn note(&self, key: Key, within: Duration) {
         let mut known = self.here.known();
         known.forget(Instant::now(), self.here.most.saturating_sub(1));
         known.note(key, within, true);
@@ -116,8 +130,20 @@ impl Claim {
     /// It is done: whoever claims it hears that.
     pub(crate) async fn keep(mut self) {
         self.kept = true;
-        self.seen.note(self.key, self.within);
-        self.seen.store(async |store, name| store.done(name, b"", self.within).await, &self.key).await;
+        self.seen.done(self.key, self.within).await;
+    }
+
+    /// Keeps the claim for as long as something is under way.
+    pub(crate) async fn during<T>(&self, what: impl Future<Output = T>) -> T {
+        tokio::pin!(what);
+        loop {
+            match timeout(RENEW, &mut what).await {
+                Ok(what) => return what,
+                Err(_) => {
+                    self.seen.store(async |store, name| store.renew(name, CLAIMED).await, &self.key).await;
+                }
+            }
+        }
     }
 
     /// It could not be dealt with, and may come again.
@@ -211,7 +237,7 @@ mod tests {
         let Claimed::Fresh(claim) = seen.claim([1; 32], MINUTE).await else { panic!("it was given back") };
         claim.keep().await;
         assert!(matches!(seen.claim([1; 32], MINUTE).await, Claimed::Done));
-        seen.note([2; 32], MINUTE);
+        seen.done([2; 32], MINUTE).await;
         assert!(matches!(seen.claim([2; 32], MINUTE).await, Claimed::Done));
         tokio::time::advance(MINUTE).await;
         assert!(matches!(seen.claim([1; 32], MINUTE).await, Claimed::Fresh(_)));

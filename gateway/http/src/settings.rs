@@ -20,10 +20,17 @@ const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
+/// Discord gives 3 s ("Interaction Callback"); what takes longer is there too late, however near Discord is.
+const LONGEST_ANSWER: Duration = Duration::from_millis(2_700);
+
 const NO_KEY: &str = "missing: it is on the application's page at Discord, \"Public Key\"";
 
 /// How long an interaction's token is good for ("Interaction Callback").
 const TOKEN_LIFE: Duration = Duration::from_secs(15 * 60);
+
+/// Of the drain's time, so much is for what is being answered; most of the rest for replies that are being sent late.
+pub(crate) const DRAIN_ANSWERS: f64 = 0.6;
+pub(crate) const DRAIN_LATE: f64 = 0.35;
 
 /// Everything that the service needs to know.
 #[derive(Debug, Clone, PartialEq)]
@@ -136,7 +143,7 @@ impl Config {
             events_max_age: http.duration("events_max_age", 15 * MINUTE, SECOND..=24 * HOUR),
             // 1,000 interactions a second for as long as they are young, with room: 100 bytes each, 10 MB.
             remember: size(http.integer("remember", 100_000, 1_000..=100_000_000)),
-            answer_within: http.duration("answer_within", 2 * SECOND, SECOND / 10..=3 * SECOND),
+            answer_within: http.duration("answer_within", 2 * SECOND, SECOND / 10..=LONGEST_ANSWER),
             // What is sent in the token's last seconds may come too late.
             late_within: http.duration("late_within", TOKEN_LIFE - MINUTE, SECOND..=TOKEN_LIFE),
             // About 3 KiB each, most of it the interaction.
@@ -164,6 +171,12 @@ impl Config {
         };
         if read.late_within < read.answer_within {
             http.problem("late_within", "is counted from the interaction too: at least http.answer_within");
+        }
+        if read.drain_timeout.mul_f64(DRAIN_ANSWERS) < read.answer_within {
+            http.problem(
+                "drain_timeout",
+                "too short: 0.6 of it is for answers, which take http.answer_within",
+            );
         }
         read
     }
@@ -277,7 +290,7 @@ mod tests {
         assert!(some.len() == 1 && some[0].contains("a last route"), "{some:?}");
         let amqp = said(&section("[[http.routes]]\nto = [\"amqp\"]\n"));
         assert!(amqp.iter().any(|problem| problem.contains("needs the section [broker]")), "{amqp:?}");
-        let late = said(&section(&format!("answer_within = \"3s\"\nlate_within = \"1s\"\n{broker}")));
+        let late = said(&section(&format!("answer_within = \"2s\"\nlate_within = \"1s\"\n{broker}")));
         assert!(late.len() == 1 && late[0].contains("at least http.answer_within"), "{late:?}");
     }
 }

@@ -18,7 +18,7 @@ use crate::front::{Front, Parts};
 use crate::late::{self, Late};
 use crate::metrics::Metrics;
 use crate::seen::Seen;
-use crate::settings::Config;
+use crate::settings::{Config, DRAIN_ANSWERS, DRAIN_LATE};
 use crate::ways::{Ways, Worker};
 
 /// How long Discord may take to begin its answer to what comes late.
@@ -113,11 +113,11 @@ impl Http {
             () = self.tasks.token().cancelled() => None,
             Some(refusal) = self.refused.recv() => Some(refusal),
         };
-        if let Err(unfinished) = self.tasks.finish(self.drain.mul_f64(0.7)).await {
+        if let Err(unfinished) = self.tasks.finish(self.drain.mul_f64(DRAIN_ANSWERS)).await {
             warn!(%unfinished, "not all requests were answered in time (http.drain_timeout)");
         }
         // Replies that are being sent are sent; whoever hasn't replied yet replies to the queue of late ones.
-        if let Err(unfinished) = self.late.finish(self.drain.mul_f64(0.2)).await {
+        if let Err(unfinished) = self.late.finish(self.drain.mul_f64(DRAIN_LATE)).await {
             warn!(%unfinished, "not all late replies were sent (http.drain_timeout)");
         }
         refused.map_or(Ok(()), Err)

@@ -294,6 +294,16 @@ impl RestStore {
         }
     }
 
+    /// What was begun is still under way.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn renew(&self, key: &str, expiry: Duration) -> Result<(), Unavailable> {
+        let mut call = redis::cmd("SET");
+        call.arg(self.done_key(key)).arg(BEGUN).arg("PX").arg(expiry.as_millis() as u64);
+        self.call(call).await.map(|_| ())
+    }
+
     /// What is noted, if anything is.
     ///
     /// # Errors

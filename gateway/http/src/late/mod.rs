@@ -11,21 +11,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
 use holdfast_contract::v1::{Error, ErrorCode, ReplyOutcome};
-use holdfast_discord::interaction::CallbackKind;
 use holdfast_rest::Forwarder;
+use holdfast_service::Tasks;
 use sha2::{Digest, Sha256};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+pub use queue::exchanges;
 pub(crate) use queue::run;
 
 use crate::reply::Raw;
 use crate::seen::{Claim, Claimed, Key, Seen};
 use crate::ticket::{Deferral, Ticket};
 
-/// Discord has our deferral this long after it was sent. An edit before that would be of a message that isn't there, and
-/// taken for a webhook that isn't.
-pub(crate) const DEFERRED_BY: Duration = Duration::from_millis(500);
+/// Discord has our deferral this long after it was sent, or never: it waits for 3 s. An edit before that would be of a
+/// message that isn't there, and taken for one by a webhook that is gone.
+pub(crate) const DEFERRED_BY: Duration = Duration::from_secs(1);
 /// A second reply to an interaction that was answered comes within this time, from a worker that has died and come back.
 const STRAGGLERS: Duration = Duration::from_secs(15 * 60);
 /// How often it is looked what became of another reply.
@@ -54,10 +55,11 @@ impl Late {
         Self { forwarder, answered, listening: Mutex::default(), max_reply }
     }
 
-    /// The interaction is answered: what comes now counts for nothing. Unless the worker has said itself that more follows.
-    pub(crate) fn answered(&self, ticket: &Ticket, callback: CallbackKind) {
-        if !matches!(callback, CallbackKind::DeferredMessage | CallbackKind::DeferredUpdate) {
-            self.answered.note(key(ticket), STRAGGLERS);
+    /// The interaction is answered: what comes now counts for nothing. The other replicas are told by `tasks`.
+    pub(crate) fn answered(&self, ticket: &Ticket, tasks: &Tasks) {
+        let telling = self.answered.done(key(ticket), STRAGGLERS);
+        if self.answered.is_shared() {
+            tasks.spawn("telling what is answered", telling);
         }
     }
 
@@ -84,9 +86,10 @@ impl Late {
         let Some(becomes) = request::becomes(reply.callback, ticket.deferral)? else {
             return Ok(ReplyOutcome::NothingToDo);
         };
-        sleep_until(deferred).await;
+        sleep_until(deferred.min(deadline)).await;
         let claim = self.claim(ticket, deadline).await?;
-        match request::send(&self.forwarder, ticket, becomes, reply.message(), deadline).await {
+        let sending = request::send(&self.forwarder, ticket, becomes, reply.message(), deadline);
+        match claim.during(sending).await {
             Ok(()) => {
                 claim.keep().await;
                 if let Some(listener) = self.listeners().get(&key(ticket)) {

@@ -88,6 +88,12 @@ fn deferred(ticket: &Ticket) -> Instant {
     Instant::now() + Duration::from_millis(left)
 }
 
+/// The exchanges that the service declares.
+#[must_use]
+pub fn exchanges(names: &Names) -> Vec<Exchange> {
+    topology(names).exchanges
+}
+
 /// What interactions need at the broker.
 fn topology(names: &Names) -> Topology {
     let late = Queue {

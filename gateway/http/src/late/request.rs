@@ -16,8 +16,8 @@ use tokio::time::{Instant, sleep_until};
 use crate::ticket::{Deferral, Ticket};
 
 const AGENT: &str = concat!("DiscordBot (holdfast-http, ", env!("CARGO_PKG_VERSION"), ")");
-/// How often Discord is asked where it couldn't be reached; a second more each time.
-const ATTEMPTS: u32 = 5;
+/// Where Discord couldn't be reached it is asked again, after a second more each time, up to so many.
+const LONGEST_PAUSE: u32 = 30;
 /// So much of an error of Discord's is read.
 const MAX_ERROR: usize = 16 << 10;
 
@@ -73,10 +73,10 @@ pub(super) async fn send(
         };
         let Some(pause) = failed.again else { return Err(failed.error) };
         let then = Instant::now() + pause.max(Duration::from_secs(1) * attempt);
-        if attempt >= ATTEMPTS || then >= deadline {
+        if then >= deadline {
             return Err(failed.error);
         }
-        attempt += 1;
+        attempt = LONGEST_PAUSE.min(attempt + 1);
         sleep_until(then).await;
     }
 }

@@ -35,7 +35,8 @@ async fn deliver(
     asked: &Asked,
     is_last: bool,
 ) -> Result<Said, Failure> {
-    let within = if is_last { left(asked.answer_by) } else { left(asked.answer_by).min(NOT_THE_LAST) };
+    let within = left(asked.answer_by).saturating_sub(FOR_THE_REPLY);
+    let within = if is_last { within } else { within.min(NOT_THE_LAST) };
     let delivery = DeliverInteraction { guild_id: asked.guild, data: asked.posted.body.clone() };
     let command = Command {
         schema: SCHEMA,

@@ -78,11 +78,11 @@ impl Worker {
             .pool
             .request(request)
             .await
-            .map_err(|error| if error.is_connect() { Failure::NoWorker } else { Failure::Unavailable })?;
+            .map_err(|error| if error.is_connect() { Failure::NoWorker } else { Failure::Lost })?;
         let (head, body) = response.into_parts();
         let content_type = head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let content_type = content_type.unwrap_or_default().to_owned();
-        let body = Limited::new(body, self.max_reply).collect().await.map_err(|_| Failure::Unavailable)?;
+        let body = Limited::new(body, self.max_reply).collect().await.map_err(|_| Failure::Lost)?;
         Ok(Answered { status: head.status, raw: Raw { content_type, body: body.to_bytes() } })
     }
 
@@ -92,7 +92,7 @@ impl Worker {
         stream::once(async move {
             let url = asked.rule.url.as_ref().ok_or(Failure::NoWorker)?;
             let answered = timeout_at(asked.late_until, worker.post(url, &asked.posted)).await;
-            let Answered { status, raw } = answered.map_err(|_| Failure::Unavailable)??;
+            let Answered { status, raw } = answered.map_err(|_| Failure::Lost)??;
             match status {
                 // It has answered, or will, by the REST API ("Interaction Callback").
                 StatusCode::ACCEPTED | StatusCode::NO_CONTENT => Ok(Said::Taken),

@@ -134,13 +134,30 @@ async fn what_follows_a_workers_own_deferral_is_sent() {
     stage.end().await;
 }
 
+/// The same, to where the interaction came from, before Discord would have been told to wait.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_follows_a_workers_own_deferral_at_once_is_sent() {
+    let stage = stage(|_| {}).await;
+    let mut worker = stage.worker(&["#"]).await;
+    let answering = async {
+        let ask = worker.next().await;
+        ask.reply(reply(&ask.interaction, r#"{"type":6}"#)).await;
+        ask.reply(reply(&ask.interaction, r#"{"type":7,"data":{"content":"voted"}}"#)).await;
+    };
+    let (pressed, ()) = tokio::join!(stage.press(press(3, "vote")), answering);
+    assert_eq!(pressed.answer, json!({ "type": 6 }));
+    let followed = stage.followed(&pressed, |followed| !followed.edits.is_empty()).await;
+    assert_eq!(followed.edits, [json!({ "content": "voted" })]);
+    stage.end().await;
+}
+
 /// What Discord refuses hasn't answered anything: the worker hears why, and may mend it.
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_reply_that_discord_refuses_another_one_counts() {
     let stage = stage(quick).await;
     let mut worker = stage.worker(&["#"]).await;
     let (pressed, ask) = deferred(&stage, &mut worker, command("ping")).await;
-    let empty = reply(&ask.interaction, r#"{"type":4,"data":{"content":""}}"#);
+    let empty = reply(&ask.interaction, r#"{"type":4,"data":{"embeds":[{}]}}"#);
     let error = ask.reply_late_and_hear(empty).await.error.expect("Discord takes no empty message");
     assert_eq!(error.code(), ErrorCode::RefusedByDiscord);
     assert!(error.message.contains("400"), "{}", error.message);

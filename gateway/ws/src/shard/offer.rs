@@ -3,6 +3,8 @@
 //! nothing a moment later. In: its name and `d`. Out: the same at the reader that takes it, and a word when that one has
 //! written it. Dropped unwritten, whoever waits for the word learns that.
 
+use std::fmt;
+
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
@@ -10,7 +12,6 @@ use tokio::sync::oneshot;
 pub(crate) const MAX_OFFERS: usize = 64;
 
 /// See the module's documentation.
-#[derive(Debug)]
 pub(crate) struct Offer {
     /// The event's name.
     pub(crate) name: &'static str,
@@ -23,6 +24,13 @@ pub(crate) struct Offer {
 
 /// Told when the event is written. Err: it was not.
 pub(crate) type Written = oneshot::Receiver<()>;
+
+impl fmt::Debug for Offer {
+    /// Without `data`: an interaction's token is in it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Offer").field("name", &self.name).field("guild", &self.guild).finish_non_exhaustive()
+    }
+}
 
 impl Offer {
     pub(crate) fn new(name: &'static str, guild: u64, data: Bytes) -> (Self, Written) {
