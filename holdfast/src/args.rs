@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 //! The tree of commands and their flags.
 
+use std::path::PathBuf;
+
 use clap::{Parser, Subcommand};
+use clap_complete::Shell;
 use holdfast_service::process::{RunFlags, SettingsFlag};
 
 const EXAMPLES: &str = "\
@@ -47,12 +50,25 @@ pub(crate) enum Command {
     Webhook(RunFlags),
     /// Print the effective settings with their origin, secrets masked
     Config,
-    /// Check token, gateway, intents, identify budget, ports, folders and limits, and say how to mend each
+    /// Check token, clock, gateway, intents, identify budget, broker, store, ports, folders and limits, and say how to mend
+    /// each
     Doctor,
     /// Give the running bot another number of shards, without a lost event
     Reshard(Reshard),
     /// Show events as they pass, from the broker or the WebSocket front, one line each
     Tail(Tail),
+    /// Print what a shell needs to complete commands and flags: `holdfast completions bash`
+    Completions {
+        /// The shell
+        #[arg(value_enum)]
+        shell: Shell,
+    },
+    /// Write man pages, one for each command: `holdfast man /usr/local/share/man/man1`
+    Man {
+        /// Where to
+        #[arg(value_name = "FOLDER")]
+        folder: PathBuf,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -124,8 +140,6 @@ pub(crate) enum Source {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use clap::CommandFactory;
 
     use super::*;

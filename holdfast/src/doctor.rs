@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 //! `doctor`: asks everything that the services will need, says what is well, what isn't, and how to mend it.
 
+mod beside;
+
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use holdfast_discord::Intents;
 use holdfast_rest::{Client, GatewayBot, RestError};
@@ -19,6 +21,12 @@ const CONNECT: Duration = Duration::from_secs(5);
 
 /// Files besides those of connections: log segments, listeners, the runtime's own.
 const OTHER_FILES: u64 = 100;
+
+/// The time of an answer has whole seconds, and was on its way.
+const CLOCK_WELL: Duration = Duration::from_secs(3);
+
+/// Beyond that, interactions are refused soon (`http.max_age`).
+const CLOCK_BEARABLE: Duration = Duration::from_secs(15);
 
 /// What one check found.
 #[derive(Debug, PartialEq, Eq)]
@@ -51,6 +59,7 @@ pub(crate) async fn run(flag: &SettingsFlag) -> anyhow::Result<Exit> {
         report.add("settings", warning_of(warning, "take the key out"));
     }
     let refused = discord(&settings, &mut report).await;
+    beside::check(&settings, &mut report).await;
     machine(&settings, &mut report);
     report.print()?;
     Ok(match (refused, report.is_broken()) {
@@ -80,6 +89,7 @@ async fn discord(settings: &Settings, report: &mut Report) -> bool {
     }
     match client.gateway_bot(Some(&settings.services.ws.public_url)).await {
         Ok(gateway) => {
+            report.add("clock", clock(&client).await);
             report.add("gateway", reach(&gateway.url).await);
             report.add("shards", shards(settings, &gateway));
             report.add("identify budget", budget(settings, &gateway));
@@ -100,6 +110,9 @@ fn machine(settings: &Settings, report: &mut Report) {
     report.add("ws.listen", port(settings.services.ws.listen, "ws.listen"));
     if settings.admin.enabled {
         report.add("admin.listen", port(settings.admin.listen, "admin.listen"));
+    }
+    if settings.services.wanted.api() {
+        report.add("api.listen", port(settings.services.api.listen, "api.listen"));
     }
     if settings.services.wanted.http() {
         report.add("http.listen", port(settings.services.http.listen, "http.listen"));
@@ -139,6 +152,26 @@ fn host_and_port(url: &str) -> Option<(String, u16)> {
         Some((host, port)) => (host.to_owned(), port.parse().ok()?),
         None => (place.to_owned(), default),
     })
+}
+
+/// Signed times of interactions, and the times that replicas share, are compared with our clock.
+async fn clock(client: &Client) -> Finding {
+    let mend = "let this machine follow a time server: `timedatectl set-ntp true`, or chrony";
+    match client.clock().await {
+        Ok(Some(theirs)) => {
+            let ours = SystemTime::now();
+            let apart = ours.duration_since(theirs).or_else(|_| theirs.duration_since(ours));
+            let apart = apart.unwrap_or_default();
+            let what = format!("{:.0} s from Discord's", apart.as_secs_f64());
+            match apart {
+                apart if apart <= CLOCK_WELL => Finding::Well(what),
+                apart if apart <= CLOCK_BEARABLE => warning_of(what, mend),
+                _ => broken_of(what, mend),
+            }
+        }
+        Ok(None) => warning_of("Discord doesn't say what time it is".to_owned(), mend),
+        Err(error) => warning_of(error.to_string(), mend_of(&error)),
+    }
 }
 
 /// How many shards are ours.

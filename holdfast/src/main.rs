@@ -4,6 +4,7 @@
 mod args;
 mod config;
 mod doctor;
+mod pages;
 mod reshard;
 mod services;
 mod simulate;
@@ -35,6 +36,8 @@ fn main() -> ExitCode {
             Command::Doctor => doctor::run(settings).await,
             Command::Reshard(options) => reshard::run(settings, options).await,
             Command::Tail(options) => tail::run(settings, options).await,
+            Command::Completions { shell } => pages::completions(*shell),
+            Command::Man { folder } => pages::man(folder),
         }
     })
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 //! What the commands start: all services that there are, or one.
 
+use holdfast_broker::{Exchange, Names};
 use holdfast_service::BindError;
 use holdfast_service::process::{self, Part, Program};
 use holdfast_service::settings::Section;
@@ -25,6 +26,11 @@ pub(crate) struct Wanted {
 }
 
 impl Wanted {
+    /// Whether REST is.
+    pub(crate) fn api(self) -> bool {
+        self.api
+    }
+
     /// Whether what Discord posts is.
     pub(crate) fn http(self) -> bool {
         self.http
@@ -93,6 +99,18 @@ impl Services {
         let http = holdfast_http::Config::beside(root, beside);
         ws.embedded = wanted.http;
         Self { ws, api, http, webhook, wanted }
+    }
+
+    /// The exchanges that the services declare at the broker.
+    pub(crate) fn exchanges(&self, names: &Names) -> Vec<Exchange> {
+        let Wanted { ws, api, http, webhook } = self.wanted;
+        let all = [
+            ws.then(|| holdfast_ws::exchanges(&self.ws.amqp, names)),
+            api.then(|| holdfast_api::exchanges(names)),
+            http.then(|| holdfast_http::exchanges(names)),
+            webhook.then(|| holdfast_webhook::exchanges(&self.webhook, names)),
+        ];
+        all.into_iter().flatten().flatten().collect()
     }
 
     fn parts(self) -> Result<Vec<Part>, BindError> {

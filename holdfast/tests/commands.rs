@@ -8,6 +8,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt, StreamExt};
+use holdfast_broker::{Broker, BrokerSettings, Exchange, ExchangeKind, Topology};
 use holdfast_simulator::{Fault, FaultKind, Limits, Options, Simulator};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -278,6 +279,65 @@ async fn doctor_finds_a_healthy_set_up_healthy_and_an_empty_budget_broken() {
     let said = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("BROKEN   identify budget") && said.contains("mend: wait"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_looks_at_broker_and_store_and_says_how_to_mend_them() {
+    let discord = discord(Limits::default()).await;
+    let prefix = format!("doctor-{}", std::process::id());
+    let beside = |broker: &str, store: &str| {
+        format!(
+            "[ws]\nlisten = \"127.0.0.1:0\"\n[webhook]\n[broker]\nurl = \"amqp://{broker}/%2f\"\nprefix = \"{prefix}\"\n\
+             [cluster]\nurl = \"redis://{store}\"\nprefix = \"{prefix}\"\n"
+        )
+    };
+    let run = |settings: &str| {
+        let output = Folder::against(&discord, "sim-token", settings).run(&["doctor"]);
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let (code, said) = run(&beside("guest:guest@127.0.0.1:5672", "127.0.0.1:6379"));
+    assert_eq!(code, Some(0), "{said}");
+    for check in ["ok       clock", "ok       broker", "ok       exchanges", "ok       store"] {
+        assert!(said.contains(check), "{check} in {said}");
+    }
+    // Somebody else has an exchange of that name, and it isn't what the services need.
+    let service = holdfast_service::Service::new(tokio_util::sync::CancellationToken::new());
+    let mut settings = BrokerSettings::at("amqp://guest:guest@127.0.0.1:5672/%2f");
+    settings.prefix.clone_from(&prefix);
+    let broker = Broker::connect(&settings, &service).await.expect("RabbitMQ lets us in");
+    let names = broker.names().clone();
+    let of = |kind| Topology { exchanges: vec![Exchange::new(names.events(), kind)], ..Topology::default() };
+    broker.delete(&of(ExchangeKind::Topic)).await;
+    broker.declare(&of(ExchangeKind::Fanout)).await.expect("declared");
+    let (code, said) = run(&beside("guest:guest@127.0.0.1:5672", "127.0.0.1:6379"));
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("BROKEN   exchanges") && said.contains("broker.prefix"), "{said}");
+    let exchanges = [names.events(), names.dead(), names.commands(), names.requests(), names.webhook()];
+    let exchanges = exchanges.map(|name| Exchange::new(name, ExchangeKind::Topic)).to_vec();
+    broker.delete(&Topology { exchanges, ..Topology::default() }).await;
+    service.tasks.finish(PATIENCE).await.expect("it ends");
+    let (code, said) = run(&beside("guest:wrong-secret@127.0.0.1:5672", "127.0.0.1:9"));
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("BROKEN   broker") && said.contains("correct broker.url"), "{said}");
+    assert!(said.contains("BROKEN   store") && said.contains("start Redis or Valkey"), "{said}");
+    assert!(!said.contains("wrong-secret"), "{said}");
+}
+
+#[test]
+fn completions_and_man_pages_know_all_commands() {
+    let folder = Folder::new();
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let output = folder.run(&["completions", shell]);
+        assert_eq!(output.status.code(), Some(0));
+        let script = String::from_utf8(output.stdout).expect("text");
+        assert!(script.contains("doctor") && script.contains("simulate"), "{shell}");
+    }
+    let output = folder.run(&["man", "pages"]);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    for (page, part) in [("holdfast.1", "holdfast\\-doctor"), ("holdfast-up.1", "simulate")] {
+        let text = std::fs::read_to_string(folder.0.path().join("pages").join(page)).expect("it is there");
+        assert!(text.contains(part), "{part} in {page}: {text}");
+    }
 }
 
 #[test]

@@ -3,11 +3,11 @@
 //! deadline and a bound on its size.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use holdfast_service::Secret;
-use http::header::{AUTHORIZATION, HeaderValue, RETRY_AFTER, USER_AGENT};
+use http::header::{AUTHORIZATION, DATE, HeaderValue, RETRY_AFTER, USER_AGENT};
 use http::{Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Incoming;
@@ -101,6 +101,19 @@ impl Client {
         self.get("/applications/@me").await
     }
 
+    /// What time it is at Discord, in whole seconds; none, if it doesn't say.
+    ///
+    /// # Errors
+    /// See [`RestError`].
+    pub async fn clock(&self) -> Result<Option<SystemTime>, RestError> {
+        let path = "/gateway";
+        let answer = tokio::time::timeout(self.timeout, self.ask(path)).await;
+        let response = answer
+            .map_err(|_| RestError::TimedOut { api_url: self.api_url.clone(), after: self.timeout })??;
+        let date = response.headers().get(DATE).and_then(|date| date.to_str().ok());
+        Ok(date.and_then(|date| httpdate::parse_http_date(date).ok()))
+    }
+
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, RestError> {
         let answer = tokio::time::timeout(self.timeout, self.fetch(path)).await;
         let body = answer
@@ -109,6 +122,12 @@ impl Client {
     }
 
     async fn fetch(&self, path: &str) -> Result<Bytes, RestError> {
+        let response = self.ask(path).await?;
+        let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
+        body.map(http_body_util::Collected::to_bytes).map_err(|error| not_discord(path, error.to_string()))
+    }
+
+    async fn ask(&self, path: &str) -> Result<Response<Incoming>, RestError> {
         let request = Request::get(format!("{}{path}", self.api_url))
             .header(AUTHORIZATION, self.authorization.clone())
             .header(USER_AGENT, HeaderValue::from_static(AGENT))
@@ -116,8 +135,7 @@ impl Client {
             .map_err(|error| address(error.to_string()))?;
         let response = self.pool.request(request).await.map_err(|error| self.unreachable(&error))?;
         self.refused(path, &response)?;
-        let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
-        body.map(http_body_util::Collected::to_bytes).map_err(|error| not_discord(path, error.to_string()))
+        Ok(response)
     }
 
     fn refused(&self, path: &str, response: &Response<Incoming>) -> Result<(), RestError> {

@@ -79,6 +79,12 @@ pub(crate) async fn run(
     Ok(())
 }
 
+/// The exchanges that the service declares.
+#[must_use]
+pub fn exchanges(names: &Names) -> Vec<Exchange> {
+    topology(names).exchanges
+}
+
 fn topology(names: &Names) -> Topology {
     let queue = Queue {
         max_length: Some(MAX_WAITING.0),

@@ -22,6 +22,7 @@ mod sharing;
 mod start;
 mod uploads;
 
+pub use amqp::exchanges;
 pub use program::{PROGRAM, part};
 pub use settings::{Beside, Config};
 pub use start::{Api, ApiError, start};

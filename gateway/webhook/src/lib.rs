@@ -20,3 +20,4 @@ mod uploads;
 pub use program::{PROGRAM, part};
 pub use settings::{Beside, Config};
 pub use start::{Webhook, WebhookError, start};
+pub use topology::exchanges;

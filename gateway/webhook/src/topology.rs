@@ -13,6 +13,12 @@ use crate::settings::Config;
 /// unevenly.
 const WEIGHT: &str = "20";
 
+/// The exchanges that the service declares.
+#[must_use]
+pub fn exchanges(config: &Config, names: &Names) -> Vec<Exchange> {
+    of(config, names).exchanges
+}
+
 /// Everything that these settings need.
 pub(crate) fn of(config: &Config, names: &Names) -> Topology {
     let kind = ExchangeKind::ConsistentHash { header: HEADER_WEBHOOK.into() };

@@ -24,7 +24,7 @@ mod start;
 mod threads;
 mod upstream;
 
-pub use amqp::{AmqpSettings, Outage, QueueSettings, QueueType};
+pub use amqp::{AmqpSettings, Outage, QueueSettings, QueueType, exchanges};
 pub use program::{PROGRAM, part};
 pub use settings::Config;
 pub use shard::{FatalClose, Phase, ShardStatus};

@@ -18,7 +18,7 @@ mod topology;
 
 use std::sync::Arc;
 
-use holdfast_broker::{Broker, DeclareError};
+use holdfast_broker::{Broker, DeclareError, Exchange, Names};
 use holdfast_service::{Service, Tasks};
 use tokio::sync::{mpsc, watch};
 use tracing::info;
@@ -32,6 +32,12 @@ use crate::{
     shard::Hub,
     start::WsError,
 };
+
+/// The exchanges that the front declares, with these settings.
+#[must_use]
+pub fn exchanges(settings: &AmqpSettings, names: &Names) -> Vec<Exchange> {
+    [topology::of(settings, names).exchanges, commands::exchanges(names)].concat()
+}
 
 /// What all shards' publishing shares.
 pub(crate) struct Amqp {

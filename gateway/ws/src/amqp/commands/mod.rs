@@ -20,7 +20,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use holdfast_broker::{Broker, DeclareError, Refusal, Request};
+use holdfast_broker::{Broker, DeclareError, Exchange, Names, Refusal, Request};
 use holdfast_cluster::ShardId;
 use holdfast_contract::v1::ErrorCode;
 use holdfast_service::{Service, Tasks};
@@ -35,6 +35,11 @@ use self::{
 use crate::{amqp::state, fleet::Hubs, shard::Hub, start::WsError};
 
 pub(super) use self::{decode::MAX_BYTES, forward::elsewhere};
+
+/// The exchanges that commands and requests need.
+pub(super) fn exchanges(names: &Names) -> Vec<Exchange> {
+    topology::shared(names).exchanges
+}
 
 /// Commands of the shards that this process owns. Shards come and go while it runs.
 pub(crate) struct Commands {
