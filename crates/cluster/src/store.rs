@@ -172,6 +172,22 @@ impl ShardStore {
         self.inner.save(self.dir.join("session"), record, &self.failures);
     }
 
+    /// Saves the session's record before anything else happens. For start-up, when nothing waits to be written. Blocks.
+    ///
+    /// # Errors
+    /// The file can't be written.
+    pub fn save_at_once(&self, record: &SessionRecord) -> io::Result<()> {
+        match &*self.inner {
+            Inner::Memory(_) => {
+                self.save(record);
+                Ok(())
+            }
+            Inner::Files { root, .. } => {
+                file::write(&root.join(self.dir.join("session")), &serde_json::to_vec(record)?)
+            }
+        }
+    }
+
     /// Forgets the session's record: there is nothing to resume. Never waits.
     pub fn forget(&self) {
         self.inner.remove(self.dir.join("session"), &self.failures);

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use holdfast_simulator::Traffic;
+use holdfast_simulator::{Fault, FaultKind, Traffic};
 use serde_json::Value;
 
 use crate::support::{Client, Holdfast, discord, until};
@@ -53,6 +53,34 @@ async fn a_store_of_another_version_or_of_others_is_set_aside() {
 #[tokio::test(flavor = "multi_thread")]
 async fn damaged_permits_are_no_reason_not_to_start() {
     each("permits", &ALL).await;
+}
+
+/// Killed again before Discord has given a new session: the former one isn't gone on with, whose guilds are set aside.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_before_there_is_a_new_session_costs_no_guild() {
+    let discord = discord(1, 4).await;
+    let mut holdfast = Holdfast::start(&discord, "checkpoint_age = \"1s\"").await;
+    holdfast.live().await;
+    let (_, before) = Client::identified(&holdfast.url, [0, 1]).await;
+    discord.traffic(Traffic::burst(400));
+    discord.finish_traffic().await;
+    until("a checkpoint of each guild", async || {
+        holdfast.metric("holdfast_ws_checkpoints_total").await >= 4.0
+    })
+    .await;
+    assert_eq!(holdfast.terminate().await.code(), Some(0));
+    for file in files(&holdfast.state().join("shards/0-of-1/guilds")) {
+        hurt(&file, Damage::Garbage);
+    }
+    discord.fault(&Fault::everywhere(FaultKind::Refuse));
+    holdfast.restart().await;
+    until("an attempt", async || holdfast.metric("holdfast_ws_connect_failures_total").await >= 1.0).await;
+    holdfast.kill();
+    discord.clear_faults();
+    holdfast.restart().await;
+    holdfast.live().await;
+    let (_, after) = Client::identified(&holdfast.url, [0, 1]).await;
+    assert_eq!(names(&after.guilds), names(&before.guilds));
 }
 
 /// Damages all files at or below `path` in each way, all at the same time in processes of their own.

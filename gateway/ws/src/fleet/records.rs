@@ -21,6 +21,7 @@ use tokio::{
     sync::{Notify, OwnedSemaphorePermit, Semaphore, watch},
     time::timeout,
 };
+use tracing::warn;
 
 use super::Tenure;
 
@@ -128,6 +129,20 @@ impl Records {
         match &self.shared {
             Some(shared) => Box::new(std::mem::take(&mut shared.inherited().guilds).into_iter()),
             None => Box::new(self.local.load_guilds()),
+        }
+    }
+
+    /// The session that was left can't be gone on with: whoever comes next doesn't try it either, even if it is before
+    /// there is another one. Its guilds may be gone by then, and resuming would not bring them back. Blocks.
+    pub(crate) fn give_up(&self, session: SessionRecord) {
+        let given_up = SessionRecord { checkpoints: false, ..session };
+        match &self.shared {
+            Some(shared) => shared.pending().session = Some(given_up),
+            None => {
+                if let Err(error) = self.local.save_at_once(&given_up) {
+                    warn!(%error, "the stored session could not be given up");
+                }
+            }
         }
     }
 

@@ -67,13 +67,16 @@ pub(crate) fn recover(recovery: Recovery<'_>) -> Result<Recovered, OpenError> {
         None => Err("there is no stored session"),
         Some(record) if record.settings != settings => Err("token or intents have changed"),
         Some(record) if has_guilds && !record.checkpoints => {
-            Err("guilds weren't saved for it (cluster.checkpoints)")
+            Err("guilds weren't saved for it (cluster.checkpoints), or it was given up before")
         }
         Some(record) => restore(&mut core, store, record),
     };
-    let (Ok(()), Some(record)) = (&restored, record) else {
+    let (Ok(()), Some(record)) = (&restored, record.clone()) else {
         if let (Err(reason), true) = (restored, core.had_session) {
             warn!(shard = shard.0, reason, "a new session will be begun");
+        }
+        if let Some(record) = record {
+            store.give_up(record);
         }
         core.guilds = Guilds::new(state);
         core.ready = None;
