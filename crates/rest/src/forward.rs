@@ -86,6 +86,19 @@ impl Forwarder {
     /// # Errors
     /// See [`CallError`].
     pub async fn send(&self, call: Call) -> Result<Response<Body>, CallError> {
+        self.send_if(call, || std::future::ready(true)).await
+    }
+
+    /// As [`send`](Self::send), but asks each time that it is the call's turn whether it is still `wanted`. One that isn't
+    /// ends as if it had been stopped.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn send_if<W: Future<Output = bool>>(
+        &self,
+        call: Call,
+        wanted: impl Fn() -> W,
+    ) -> Result<Response<Body>, CallError> {
         let Call { method, target, below, headers, payload, priority, caller, deadline, stop } = call;
         let authorization = headers.get(AUTHORIZATION).cloned();
         let name_topic = payload.changes_name_or_topic(&method);
@@ -99,11 +112,13 @@ impl Forwarder {
             caller,
             deadline,
         };
-        let turn = async || match &stop {
-            Some(stop) => {
-                stop.run_until_cancelled(self.limits.acquire(&ask)).await.unwrap_or(Err(Refusal::Stopped))
-            }
-            None => self.limits.acquire(&ask).await,
+        let turn = async || {
+            let acquired = match &stop {
+                Some(stop) => stop.run_until_cancelled(self.limits.acquire(&ask)).await,
+                None => Some(self.limits.acquire(&ask).await),
+            };
+            let permit = acquired.unwrap_or(Err(Refusal::Stopped))?;
+            if wanted().await { Ok(permit) } else { Err(Refusal::Stopped) }
         };
         let mut permit = turn().await?;
         let request = |payload: Payload, headers: HeaderMap| {

@@ -45,7 +45,7 @@ pub(crate) struct Sender {
 pub(crate) enum Ending {
     Done(RestResponse),
     Failed(Error, Option<RestResponse>),
-    /// The service ends, and nothing of it was done.
+    /// It was told to stop, or isn't wanted any more, and nothing of it was done.
     Left,
 }
 
@@ -57,11 +57,18 @@ enum Attempt {
 }
 
 impl Sender {
-    /// Sends a message until it is over. `stop` ends its waiting, not what is sent already.
-    pub(crate) async fn send(&self, job: &Job, metrics: &Metrics, stop: &CancellationToken) -> Ending {
+    /// Sends a message until it is over. `stop` ends its waiting, not what is sent already; `wanted` is asked each time
+    /// that it is its turn, and leaves it when it isn't any more.
+    pub(crate) async fn send<W: Future<Output = bool>>(
+        &self,
+        job: &Job,
+        metrics: &Metrics,
+        stop: &CancellationToken,
+        wanted: impl Fn() -> W,
+    ) -> Ending {
         let mut backoff = Backoff::new(PAUSES[0], PAUSES[1]);
         loop {
-            let (why, pause) = match self.attempt(job, stop).await {
+            let (why, pause) = match self.attempt(job, stop, &wanted).await {
                 Attempt::Over(ending) => return ending,
                 Attempt::Later(why, pause) => (why, pause.unwrap_or_else(|| backoff.failed())),
             };
@@ -78,7 +85,12 @@ impl Sender {
         }
     }
 
-    async fn attempt(&self, job: &Job, stop: &CancellationToken) -> Attempt {
+    async fn attempt<W: Future<Output = bool>>(
+        &self,
+        job: &Job,
+        stop: &CancellationToken,
+        wanted: impl Fn() -> W,
+    ) -> Attempt {
         let (payload, headers) = match self.payload(&job.content).await {
             Ok(payload) => payload,
             Err(error @ UploadError::Unknown) => {
@@ -99,7 +111,7 @@ impl Sender {
             deadline: job.deadline,
             stop: Some(stop.clone()),
         };
-        match self.forwarder.send(call).await {
+        match self.forwarder.send_if(call, wanted).await {
             Ok(response) => answered(response, job.repeatable).await,
             Err(CallError::Refused(refusal)) => refused(refusal),
             Err(CallError::Upstream(error)) => unanswered(&error, job.repeatable),
