@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::job::{Content, Job};
 use crate::metrics::Metrics;
-use crate::multipart::{self, Form, Piece};
+use crate::multipart::{Form, Piece};
 use crate::uploads::{UploadError, Uploads};
 
 /// Discord asks every client to name itself in this form ("User Agent").
@@ -124,7 +124,9 @@ impl Sender {
         headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
         let (payload, kind) = match content {
             Content::Nothing => return Ok((Payload::Whole(Bytes::new()), headers)),
-            Content::Json(json) => (Payload::Whole(json.clone()), "application/json"),
+            Content::Json(json) => {
+                (Payload::Whole(json.clone()), HeaderValue::from_static("application/json"))
+            }
             Content::Form(form) => {
                 let payload = match form.whole() {
                     Some(whole) => Payload::Whole(whole),
@@ -134,10 +136,11 @@ impl Sender {
                         Payload::Made(body)
                     }
                 };
-                (payload, multipart::CONTENT_TYPE)
+                let kind = HeaderValue::try_from(form.content_type());
+                (payload, kind.expect("a boundary consists of hexadecimal digits"))
             }
         };
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        headers.insert(CONTENT_TYPE, kind);
         Ok((payload, headers))
     }
 
