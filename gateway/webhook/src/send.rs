@@ -66,6 +66,10 @@ impl Sender {
         stop: &CancellationToken,
         wanted: impl Fn() -> W,
     ) -> Ending {
+        if Instant::now() >= job.deadline {
+            let text = "the deadline passed while those before it were sent";
+            return failed(ErrorCode::DeadlineExceeded, text);
+        }
         let mut backoff = Backoff::new(PAUSES[0], PAUSES[1]);
         loop {
             let (why, pause) = match self.attempt(job, stop, &wanted).await {

@@ -4,7 +4,7 @@
 use holdfast_contract::v1::{ErrorCode, WebhookMessage};
 use holdfast_simulator::RestFault;
 
-use super::stage::{Stage, delete, edit, outcome, say};
+use super::stage::{Stage, delete, edit, outcome, say, unix_ms, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_429_out_of_the_blue_is_waited_out() {
@@ -50,6 +50,19 @@ async fn a_webhook_that_is_gone_stops_and_the_sender_is_told() {
     assert_eq!((reason.as_str(), dead), ("WEBHOOK_GONE", say(7, "x")));
     assert_eq!(stage.discord.requests().len(), 1);
     assert_eq!(outcome(&stage.ask(say(8, "x")).await), (None, Some(200)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_too_late_behind_others_is_not_sent() {
+    let mut stage = Stage::memory(|_| {}).await;
+    let webhook = stage.start().await;
+    stage.discord.rest_fault(RestFault::Shared { seconds: 1.0 });
+    stage.tell(say(7, "held")).await;
+    until(|| webhook.metric("holdfast_rest_limited_total{scope=\"shared\"}") == 1.0).await;
+    let late = stage.ask(WebhookMessage { deadline_ms: unix_ms() + 200, ..say(7, "late") }).await;
+    assert_eq!(outcome(&late), (Some(ErrorCode::DeadlineExceeded), None));
+    assert_eq!(stage.dead().await.1, "DEADLINE_EXCEEDED");
+    assert_eq!(stage.said(7), ["held"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
