@@ -108,7 +108,7 @@ struct Front {
 enum Ending {
     Answered(RestResponse),
     Failed(Error),
-    /// Not sent, since the service ends: another one has it.
+    /// Not sent, since the service ends or the request's connection has: it comes again.
     Left,
 }
 
@@ -125,8 +125,10 @@ impl Front {
         metrics.amqp_in_flight.inc();
         let asked = request.message().decode::<RestRequest>(MAX_REQUEST);
         let poison = asked.is_err();
-        let reply = match asked.and_then(|asked| self.ready(asked, &request)) {
-            Ok(ready) => self.reply(ready).await,
+        // One whose connection is lost while it waits comes again, to whoever is next.
+        let stop = self.stop.child_token();
+        let reply = match asked.and_then(|asked| self.ready(asked, &request, stop.clone())) {
+            Ok(ready) => request.stopped_when_lost(&stop, self.reply(ready)).await,
             Err(error) => Some(reply(Outcome::Error(error))),
         };
         if let Some(reply) = reply {
@@ -141,7 +143,7 @@ impl Front {
     }
 
     /// The request as it is to be sent.
-    fn ready(&self, asked: RestRequest, request: &Request) -> Result<Ready, Error> {
+    fn ready(&self, asked: RestRequest, request: &Request, stop: CancellationToken) -> Result<Ready, Error> {
         let method: Method = asked.method.parse().map_err(|_| invalid("method"))?;
         if method == Method::CONNECT || asked.idempotency_key.len() > MAX_KEY {
             return Err(invalid(if method == Method::CONNECT { "method" } else { "idempotency_key" }));
@@ -167,7 +169,7 @@ impl Front {
             v1::Priority::Normal => Some(Priority::Normal),
             v1::Priority::Low => Some(Priority::Low),
         };
-        let (caller, stop) = (caller(request.message()), Some(self.stop.clone()));
+        let (caller, stop) = (caller(request.message()), Some(stop));
         Ok(Ready {
             asked: Asked { method, target, headers, priority, caller, deadline, stop },
             body: asked.body,
@@ -190,7 +192,7 @@ impl Front {
         Ok(at)
     }
 
-    /// Sends the request, unless its like was sent before. `None`: it is left to another replica.
+    /// Sends the request, unless its like was sent before. `None`: it is left to whoever gets it again.
     async fn reply(&self, ready: Ready) -> Option<RestReply> {
         let Ready { asked, body, key } = ready;
         let Some(key) = key else {

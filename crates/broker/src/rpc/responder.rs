@@ -81,8 +81,9 @@ impl Request {
     pub async fn stopped_when_lost<T>(&self, stop: &CancellationToken, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
         select! { biased;
-            done = &mut work => return done,
+            // First, so that nothing is begun for what is lost already.
             () = self.delivery.lost() => stop.cancel(),
+            done = &mut work => return done,
         }
         work.await
     }
