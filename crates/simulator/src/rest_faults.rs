@@ -40,6 +40,8 @@ pub enum RestFault {
     },
     /// The connection ends in the middle of the answer's body.
     Cut,
+    /// The answer's body stands still in its middle.
+    Stall,
     /// The connection ends before the answer.
     HangUp,
 }
@@ -62,6 +64,10 @@ impl RestFault {
             Self::Shared { seconds } => too_many(seconds, "shared", None),
             Self::Ban { seconds } => ban_page(seconds),
             Self::Cut => broken_body(Some(Bytes::from_static(b"{\"half\":"))),
+            Self::Stall => {
+                let first = stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(b"{\"half\":"))]);
+                Body::from_stream(first.chain(stream::pending())).into_response()
+            }
             Self::HangUp => broken_body(None),
         }
     }

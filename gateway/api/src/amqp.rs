@@ -21,7 +21,7 @@ use http::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use prost::Message as _;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -235,7 +235,7 @@ impl Front {
 
     async fn send(&self, asked: Asked, body: Bytes) -> Ending {
         match self.outgoing.send(asked, Payload::Whole(body)).await {
-            Ok(response) => gather(response, self.most).await,
+            Ok(response) => gather(response, self.most, self.outgoing.config.upstream_timeout).await,
             Err(problem) if problem.error == "stopped" => Ending::Left,
             Err(problem) => Ending::Failed(error_of(&problem)),
         }
@@ -254,12 +254,14 @@ async fn settle(request: Request, outcome: &'static str, poison: bool) {
     }
 }
 
-async fn gather(response: Response<Body>, most: usize) -> Ending {
+async fn gather(response: Response<Body>, most: usize, patience: Duration) -> Ending {
     let (head, body) = response.into_parts();
-    let body = match Limited::new(body, most).collect().await {
-        Ok(body) => body.to_bytes(),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => return Ending::Failed(too_large()),
-        Err(_) => {
+    let body = match timeout(patience, Limited::new(body, most).collect()).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
+            return Ending::Failed(too_large());
+        }
+        Ok(Err(_)) | Err(_) => {
             let text = "Discord's answer broke off";
             return Ending::Failed(Error::new(ErrorCode::NoAnswer, text));
         }

@@ -16,7 +16,7 @@ use http::{HeaderMap, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Limited, StreamBody};
 use hyper::body::Frame;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::job::{Content, Job};
@@ -38,6 +38,8 @@ const PAUSES: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(3
 pub(crate) struct Sender {
     pub(crate) forwarder: Forwarder,
     pub(crate) uploads: Uploads,
+    /// How long the body of an answer may take.
+    pub(crate) patience: Duration,
 }
 
 /// How a message ended.
@@ -116,7 +118,7 @@ impl Sender {
             stop: Some(stop.clone()),
         };
         match self.forwarder.send_if(call, wanted).await {
-            Ok(response) => answered(response, job.repeatable).await,
+            Ok(response) => answered(response, job.repeatable, self.patience).await,
             Err(CallError::Refused(refusal)) => refused(refusal),
             Err(CallError::Upstream(error)) => unanswered(&error, job.repeatable),
         }
@@ -171,10 +173,10 @@ impl Sender {
     }
 }
 
-async fn answered(response: Response<Body>, repeatable: bool) -> Attempt {
+async fn answered(response: Response<Body>, repeatable: bool, patience: Duration) -> Attempt {
     let (head, body) = response.into_parts();
-    // What of an answer is lost doesn't undo what was done.
-    let body = Limited::new(body, MAX_ANSWER).collect().await;
+    // What of an answer is lost, or doesn't come, doesn't undo what was done.
+    let body = timeout(patience, Limited::new(body, MAX_ANSWER).collect()).await.ok().and_then(Result::ok);
     let body = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     let kind = head.headers.get(CONTENT_TYPE).map(|value| RestHeader {
         name: CONTENT_TYPE.to_string(),

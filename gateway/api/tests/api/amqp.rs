@@ -101,6 +101,13 @@ async fn what_cannot_be_sent_is_answered_with_a_code() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_stands_still_is_none() {
+    let worker = Worker::memory(|_| {}, |config| config.upstream_timeout = Duration::from_millis(300)).await;
+    worker.stage.discord.rest_fault(RestFault::Stall);
+    assert_eq!(code(&worker.ask(asked("GET", "/channels/1/pins")).await), Some(ErrorCode::NoAnswer));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_could_not_be_in_time_is_answered_at_once_with_when() {
     let worker = Worker::memory(|_| {}, |_| {}).await;
     worker.stage.discord.rest_fault(RestFault::Shared { seconds: 30.0 });
@@ -140,7 +147,7 @@ async fn what_waits_when_the_connection_is_lost_is_sent_once() {
     )
     .await;
     worker.stage.discord.rest_fault(RestFault::Shared { seconds: 2.0 });
-    let waits = worker.done(asked("GET", "/channels/1/pins"));
+    let waits = worker.done(asked("PUT", "/channels/1/pins/5"));
     let cut = async {
         until(|| worker.stage.answered(429) == 1 && worker.stage.api.metric("holdfast_rest_waiting") == 1.0)
             .await;
@@ -149,7 +156,7 @@ async fn what_waits_when_the_connection_is_lost_is_sent_once() {
     };
     let ((status, _), ()) = tokio::join!(waits, cut);
     until(|| worker.stage.api.metric("holdfast_api_amqp_in_flight") == 0.0).await;
-    assert_eq!((status, worker.stage.discord.requests().len()), (200, 2));
+    assert_eq!((status, worker.stage.discord.requests().len()), (204, 2));
 }
 
 /// A worker beside the service.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 //! Discord in trouble, and webhooks that are gone.
 
+use std::time::Duration;
+
 use holdfast_contract::v1::{ErrorCode, WebhookMessage};
 use holdfast_simulator::RestFault;
 
@@ -53,6 +55,15 @@ async fn a_webhook_that_is_gone_stops_and_the_sender_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_stands_still_holds_nobody_up() {
+    let stage = Stage::memory(|_| {}).await;
+    let _webhook = stage.start_as(|config| config.upstream_timeout = Duration::from_millis(300)).await;
+    stage.discord.rest_fault(RestFault::Stall);
+    let (half, next) = tokio::join!(stage.ask(say(7, "x")), stage.ask(say(7, "y")));
+    assert_eq!((outcome(&half), outcome(&next)), ((None, Some(200)), (None, Some(200))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_too_late_behind_others_is_not_sent() {
     let mut stage = Stage::memory(|_| {}).await;
     let webhook = stage.start().await;
@@ -71,9 +82,8 @@ async fn discord_out_of_reach_is_tried_until_the_deadline() {
     let nowhere = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let url = format!("http://{}/api/v10", nowhere.local_addr().expect("bound"));
     drop(nowhere);
-    let webhook = stage
-        .start_as(|config| (config.api_url, config.max_wait) = (url, std::time::Duration::from_secs(2)))
-        .await;
+    let webhook =
+        stage.start_as(|config| (config.api_url, config.max_wait) = (url, Duration::from_secs(2))).await;
     let late = stage.ask(say(7, "x")).await;
     assert_eq!(outcome(&late), (Some(ErrorCode::DeadlineExceeded), None));
     assert!(late.error.expect("one").message.contains("reached"));
