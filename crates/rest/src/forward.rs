@@ -44,6 +44,10 @@ pub struct Call {
     pub stop: Option<CancellationToken>,
 }
 
+/// Marks an answer's extensions where the call was sent before, and that answer was lost: it may have been done then.
+#[derive(Clone, Copy, Debug)]
+pub struct AfterLoss;
+
 /// Why there is no answer of Discord's.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
@@ -138,7 +142,7 @@ impl Forwarder {
         let mut lost = 0;
         for attempt in 1.. {
             let outcome = self.attempt(permit, request(Payload::Whole(body.clone()), headers.clone())).await;
-            let (limited, response) = match outcome {
+            let (limited, mut response) = match outcome {
                 Ok(answer) => answer,
                 // It may have been done: only what may be done twice is sent again.
                 Err(UpstreamError::Lost { .. }) if method.is_idempotent() && lost == 0 => {
@@ -149,6 +153,9 @@ impl Forwarder {
                 }
                 Err(error) => return Err(error.into()),
             };
+            if lost > 0 {
+                response.extensions_mut().insert(AfterLoss);
+            }
             if !limited || attempt >= self.limits.attempts() {
                 return Ok(response);
             }

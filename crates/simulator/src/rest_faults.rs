@@ -44,6 +44,8 @@ pub enum RestFault {
     Stall,
     /// The connection ends before the answer.
     HangUp,
+    /// What was asked for is done, and the connection ends before the answer.
+    LoseAnswer,
 }
 
 /// Faults to come.
@@ -68,7 +70,7 @@ impl RestFault {
                 let first = stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(b"{\"half\":"))]);
                 Body::from_stream(first.chain(stream::pending())).into_response()
             }
-            Self::HangUp => broken_body(None),
+            Self::HangUp | Self::LoseAnswer => broken_body(None),
         }
     }
 }

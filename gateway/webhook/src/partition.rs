@@ -93,7 +93,7 @@ fn take(
     let deadline = request.deadline().map_or(job.deadline, |at| job.deadline.min(Instant::from_std(at)));
     let (webhook, bytes) = (job.webhook, request.message().body.len());
     let again = request.redelivered();
-    let item = Parked { request, job: Job { deadline, ..job }, taken: now };
+    let item = Parked { request, job: Job { deadline, again, ..job }, taken: now };
     match parking.come(Coming { webhook, item, bytes, again }, |waits| waits.request.is_live()) {
         Place::Goes(parked) => Some(Box::pin(see_through(shared, parked, stop.clone()))),
         Place::Waits => None,

@@ -8,11 +8,12 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use holdfast_contract::v1::{Error, ErrorCode, RestHeader, RestResponse};
 use holdfast_rest::{
-    Body, BodyError, Call, CallError, Caller, Forwarder, Payload, Refusal, UpstreamError, webhook_is_gone,
+    AfterLoss, Body, BodyError, Call, CallError, Caller, Forwarder, Payload, Refusal, UpstreamError,
+    webhook_is_gone,
 };
 use holdfast_service::Backoff;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, USER_AGENT};
-use http::{HeaderMap, Response, StatusCode};
+use http::{HeaderMap, Method, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Limited, StreamBody};
 use hyper::body::Frame;
@@ -29,6 +30,9 @@ const AGENT: &str = concat!("DiscordBot (holdfast-webhook, ", env!("CARGO_PKG_VE
 
 /// A message that Discord answers with is at most some ten KiB.
 const MAX_ANSWER: usize = 1 << 20;
+
+/// The JSON error code of a message that isn't there ("JSON Error Codes").
+const UNKNOWN_MESSAGE: u64 = 10_008;
 
 /// The pause after the first failure, doubled with each further one up to the longest.
 const PAUSES: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(30)];
@@ -73,11 +77,13 @@ impl Sender {
             return failed(ErrorCode::DeadlineExceeded, text);
         }
         let mut backoff = Backoff::new(PAUSES[0], PAUSES[1]);
+        let mut may_be_done = job.again;
         loop {
-            let (why, pause) = match self.attempt(job, stop, &wanted).await {
+            let (why, pause) = match self.attempt(job, stop, &wanted, may_be_done).await {
                 Attempt::Over(ending) => return ending,
                 Attempt::Later(why, pause) => (why, pause.unwrap_or_else(|| backoff.failed())),
             };
+            may_be_done |= why.code() == ErrorCode::NoAnswer;
             if Instant::now() + pause >= job.deadline {
                 return failed(
                     ErrorCode::DeadlineExceeded,
@@ -96,6 +102,7 @@ impl Sender {
         job: &Job,
         stop: &CancellationToken,
         wanted: impl Fn() -> W,
+        may_be_done: bool,
     ) -> Attempt {
         let (payload, headers) = match self.payload(&job.content).await {
             Ok(payload) => payload,
@@ -118,7 +125,10 @@ impl Sender {
             stop: Some(stop.clone()),
         };
         match self.forwarder.send_if(call, wanted).await {
-            Ok(response) => answered(response, job.repeatable, self.patience).await,
+            Ok(response) => {
+                let lost = may_be_done || response.extensions().get::<AfterLoss>().is_some();
+                answered(response, job, lost, self.patience).await
+            }
             Err(CallError::Refused(refusal)) => refused(refusal),
             Err(CallError::Upstream(error)) => unanswered(&error, job.repeatable),
         }
@@ -173,7 +183,8 @@ impl Sender {
     }
 }
 
-async fn answered(response: Response<Body>, repeatable: bool, patience: Duration) -> Attempt {
+/// What an answer means; `may_be_done` if the job was tried before, and nobody knows what became of that.
+async fn answered(response: Response<Body>, job: &Job, may_be_done: bool, patience: Duration) -> Attempt {
     let (head, body) = response.into_parts();
     // What of an answer is lost, or doesn't come, doesn't undo what was done.
     let body = timeout(patience, Limited::new(body, MAX_ANSWER).collect()).await.ok().and_then(Result::ok);
@@ -190,7 +201,11 @@ async fn answered(response: Response<Body>, repeatable: bool, patience: Duration
             // What it is about is held by now: the next attempt waits its turn.
             return Attempt::Later(Error::new(ErrorCode::RateLimited, "Discord answered with 429"), None);
         }
-        status if status.is_server_error() && repeatable => {
+        // What was to be deleted is gone.
+        StatusCode::NOT_FOUND if may_be_done && job.method == Method::DELETE && is_gone(&response.body) => {
+            return Attempt::Over(Ending::Done(response));
+        }
+        status if status.is_server_error() && job.repeatable => {
             return Attempt::Later(
                 Error::new(ErrorCode::NoAnswer, format!("Discord answered with {status}")),
                 None,
@@ -202,6 +217,11 @@ async fn answered(response: Response<Body>, repeatable: bool, patience: Duration
     };
     let error = Error::new(code, format!("Discord answered with {status}"));
     Attempt::Over(Ending::Failed(error, Some(response)))
+}
+
+/// Whether the body of an error says that there is no such message.
+fn is_gone(body: &[u8]) -> bool {
+    serde_json::from_slice::<serde_json::Value>(body).is_ok_and(|said| said["code"] == UNKNOWN_MESSAGE)
 }
 
 fn refused(refusal: Refusal) -> Attempt {

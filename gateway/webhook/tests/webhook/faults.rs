@@ -38,6 +38,22 @@ async fn what_may_have_been_done_is_sent_again_only_if_it_may_be_done_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_gone_when_it_is_deleted_once_more_was_deleted() {
+    let stage = Stage::memory(|_| {}).await;
+    let _webhook = stage.start().await;
+    stage.ask(say(7, "x")).await;
+    let id = stage.discord.webhook_messages()[0].id;
+    stage.discord.rest_fault(RestFault::LoseAnswer);
+    assert_eq!(outcome(&stage.ask(delete(7, id)).await), (None, Some(404)));
+    assert!(stage.said(7).is_empty());
+    stage.discord.rest_fault(RestFault::Status { status: 502 });
+    assert_eq!(outcome(&stage.ask(delete(7, id)).await), (None, Some(404)));
+    // Nobody has tried before.
+    let missing = stage.ask(delete(7, id)).await;
+    assert_eq!(outcome(&missing), (Some(ErrorCode::RefusedByDiscord), Some(404)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_webhook_that_is_gone_stops_and_the_sender_is_told() {
     let mut stage = Stage::memory(|_| {}).await;
     let _webhook = stage.start().await;
