@@ -116,6 +116,15 @@ impl Delivery {
         self.settle.is_live()
     }
 
+    /// Ends when it can't be settled any more. If the broker has closed nothing but the consumer's channel, that is seen
+    /// when the consumer is asked for what is next.
+    pub async fn lost(&self) {
+        match &self.settle {
+            Settle::Rabbit(settle) => settle.lost().await,
+            Settle::Memory(_) => std::future::pending().await,
+        }
+    }
+
     /// The message is done. If its connection has ended meanwhile, nothing happens but that it is counted: the message
     /// comes again.
     pub fn ack(self) {

@@ -44,6 +44,10 @@ pub struct Call {
     pub stop: Option<CancellationToken>,
 }
 
+/// Marks an answer's extensions where the call was sent before, and that answer was lost: it may have been done then.
+#[derive(Clone, Copy, Debug)]
+pub struct AfterLoss;
+
 /// Why there is no answer of Discord's.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
@@ -86,6 +90,19 @@ impl Forwarder {
     /// # Errors
     /// See [`CallError`].
     pub async fn send(&self, call: Call) -> Result<Response<Body>, CallError> {
+        self.send_if(call, || std::future::ready(true)).await
+    }
+
+    /// As [`send`](Self::send), but asks each time that it is the call's turn whether it is still `wanted`. One that isn't
+    /// ends as if it had been stopped.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn send_if<W: Future<Output = bool>>(
+        &self,
+        call: Call,
+        wanted: impl Fn() -> W,
+    ) -> Result<Response<Body>, CallError> {
         let Call { method, target, below, mut headers, payload, priority, caller, deadline, stop } = call;
         let authorization = headers.get(AUTHORIZATION).cloned();
         // What a webhook is answered with is looked into: it mustn't be compressed.
@@ -103,11 +120,13 @@ impl Forwarder {
             caller,
             deadline,
         };
-        let turn = async || match &stop {
-            Some(stop) => {
-                stop.run_until_cancelled(self.limits.acquire(&ask)).await.unwrap_or(Err(Refusal::Stopped))
-            }
-            None => self.limits.acquire(&ask).await,
+        let turn = async || {
+            let acquired = match &stop {
+                Some(stop) => stop.run_until_cancelled(self.limits.acquire(&ask)).await,
+                None => Some(self.limits.acquire(&ask).await),
+            };
+            let permit = acquired.unwrap_or(Err(Refusal::Stopped))?;
+            if wanted().await { Ok(permit) } else { Err(Refusal::Stopped) }
         };
         let mut permit = turn().await?;
         let request = |payload: Payload, headers: HeaderMap| {
@@ -127,7 +146,7 @@ impl Forwarder {
         let mut lost = 0;
         for attempt in 1.. {
             let outcome = self.attempt(permit, request(Payload::Whole(body.clone()), headers.clone())).await;
-            let (limited, response) = match outcome {
+            let (limited, mut response) = match outcome {
                 Ok(answer) => answer,
                 // It may have been done: only what may be done twice is sent again.
                 Err(error @ UpstreamError::Lost { .. }) if method.is_idempotent() && lost == 0 => {
@@ -139,6 +158,9 @@ impl Forwarder {
                 }
                 Err(error) => return Err(error.into()),
             };
+            if lost > 0 {
+                response.extensions_mut().insert(AfterLoss);
+            }
             if !limited || attempt >= self.limits.attempts() {
                 return Ok(response);
             }

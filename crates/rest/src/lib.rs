@@ -14,8 +14,8 @@ pub use answers::{Application, CurrentUser, GatewayBot, SessionStartLimit};
 pub use client::Client;
 pub use error::RestError;
 pub use forward::{
-    Body, BodyError, Call, CallError, Connector, Forwarder, Payload, Stream, Upstream, UpstreamError,
-    connector, webhook_is_gone,
+    AfterLoss, Body, BodyError, Call, CallError, Connector, Forwarder, Payload, Stream, Upstream,
+    UpstreamError, connector, webhook_is_gone,
 };
 pub use gateway_url::same_place;
 pub use ledger::{Entry, Ledger, ledger_key};

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use crate::clock::unix;
 use crate::hub::{Hub, lock};
 use crate::records::Request as Recorded;
+use crate::rest_faults::RestFault;
 use crate::rest_limits::{self, Told, Verdict};
 use crate::world::BOT_USER;
 
@@ -64,7 +65,12 @@ async fn limited(State(hub): State<Arc<Hub>>, request: Request, next: Next) -> R
     let shared = matches!(&verdict, Verdict::Limited { scope: "shared", .. });
     let banned = matches!(&verdict, Verdict::Banned(_));
     let response = match (fault, verdict) {
-        (Some(fault), _) => fault.response(),
+        (Some(fault), _) => {
+            if matches!(fault, RestFault::LoseAnswer) {
+                next.run(Request::from_parts(parts, body.into())).await;
+            }
+            fault.response()
+        }
         (None, Verdict::Pass(told)) => {
             told_by(next.run(Request::from_parts(parts, body.into())).await, told.as_ref())
         }

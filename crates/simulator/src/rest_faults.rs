@@ -40,8 +40,12 @@ pub enum RestFault {
     },
     /// The connection ends in the middle of the answer's body.
     Cut,
+    /// The answer's body stands still in its middle.
+    Stall,
     /// The connection ends before the answer.
     HangUp,
+    /// What was asked for is done, and the connection ends before the answer.
+    LoseAnswer,
 }
 
 /// Faults to come.
@@ -62,7 +66,11 @@ impl RestFault {
             Self::Shared { seconds } => too_many(seconds, "shared", None),
             Self::Ban { seconds } => ban_page(seconds),
             Self::Cut => broken_body(Some(Bytes::from_static(b"{\"half\":"))),
-            Self::HangUp => broken_body(None),
+            Self::Stall => {
+                let first = stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(b"{\"half\":"))]);
+                Body::from_stream(first.chain(stream::pending())).into_response()
+            }
+            Self::HangUp | Self::LoseAnswer => broken_body(None),
         }
     }
 }

@@ -21,7 +21,7 @@ use http::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use prost::Message as _;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -114,7 +114,7 @@ struct Front {
 enum Ending {
     Answered(RestResponse),
     Failed(Error),
-    /// Not sent, since the service ends: another one has it.
+    /// Not sent, since the service ends or the request's connection has: it comes again.
     Left,
 }
 
@@ -131,8 +131,10 @@ impl Front {
         metrics.amqp_in_flight.inc();
         let asked = request.message().decode::<RestRequest>(MAX_REQUEST);
         let poison = asked.is_err();
-        let reply = match asked.and_then(|asked| self.ready(asked, &request)) {
-            Ok(ready) => self.reply(ready).await,
+        // One whose connection is lost while it waits comes again, to whoever is next.
+        let stop = self.stop.child_token();
+        let reply = match asked.and_then(|asked| self.ready(asked, &request, stop.clone())) {
+            Ok(ready) => request.stopped_when_lost(&stop, self.reply(ready)).await,
             Err(error) => Some(reply(Outcome::Error(error))),
         };
         if let Some(reply) = reply {
@@ -147,7 +149,7 @@ impl Front {
     }
 
     /// The request as it is to be sent.
-    fn ready(&self, asked: RestRequest, request: &Request) -> Result<Ready, Error> {
+    fn ready(&self, asked: RestRequest, request: &Request, stop: CancellationToken) -> Result<Ready, Error> {
         let method: Method = asked.method.parse().map_err(|_| invalid("method"))?;
         if method == Method::CONNECT || asked.idempotency_key.len() > MAX_KEY {
             return Err(invalid(if method == Method::CONNECT { "method" } else { "idempotency_key" }));
@@ -173,7 +175,7 @@ impl Front {
             v1::Priority::Normal => Some(Priority::Normal),
             v1::Priority::Low => Some(Priority::Low),
         };
-        let (caller, stop) = (caller(request.message()), Some(self.stop.clone()));
+        let (caller, stop) = (caller(request.message()), Some(stop));
         Ok(Ready {
             asked: Asked { method, target, headers, priority, caller, deadline, stop },
             body: asked.body,
@@ -196,7 +198,7 @@ impl Front {
         Ok(at)
     }
 
-    /// Sends the request, unless its like was sent before. `None`: it is left to another replica.
+    /// Sends the request, unless its like was sent before. `None`: it is left to whoever gets it again.
     async fn reply(&self, ready: Ready) -> Option<RestReply> {
         let Ready { asked, body, key } = ready;
         let Some(key) = key else {
@@ -239,7 +241,7 @@ impl Front {
 
     async fn send(&self, asked: Asked, body: Bytes) -> Ending {
         match self.outgoing.send(asked, Payload::Whole(body)).await {
-            Ok(response) => gather(response, self.most).await,
+            Ok(response) => gather(response, self.most, self.outgoing.config.upstream_timeout).await,
             Err(problem) if problem.error == "stopped" => Ending::Left,
             Err(problem) => Ending::Failed(error_of(&problem)),
         }
@@ -258,12 +260,14 @@ async fn settle(request: Request, outcome: &'static str, poison: bool) {
     }
 }
 
-async fn gather(response: Response<Body>, most: usize) -> Ending {
+async fn gather(response: Response<Body>, most: usize, patience: Duration) -> Ending {
     let (head, body) = response.into_parts();
-    let body = match Limited::new(body, most).collect().await {
-        Ok(body) => body.to_bytes(),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => return Ending::Failed(too_large()),
-        Err(_) => {
+    let body = match timeout(patience, Limited::new(body, most).collect()).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
+            return Ending::Failed(too_large());
+        }
+        Ok(Err(_)) | Err(_) => {
             let text = "Discord's answer broke off";
             return Ending::Failed(Error::new(ErrorCode::NoAnswer, text));
         }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use holdfast_rest::{Body, BodyError};
+use holdfast_service::unguessable;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
@@ -181,7 +182,7 @@ impl Uploads {
 
     fn keep(&self, file: File, mut room: Room) -> Response<Body> {
         let shared = &self.shared;
-        let (name, bytes) = (format!("{:032x}", fastrand::u128(..)), room.bytes);
+        let (name, bytes) = (unguessable(), room.bytes);
         let mut kept = shared.lock();
         kept.coming -= 1;
         room.coming = false;

@@ -6,6 +6,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::stream;
 use holdfast_contract::v1::{Error, ErrorCode};
 use holdfast_discord::interaction::{CallbackKind, NotAnAnswer, check, is_empty_message};
+use holdfast_service::unguessable;
 use serde_json::Value;
 
 use crate::ticket::Ticket;
@@ -13,8 +14,6 @@ use crate::ticket::Ticket;
 const JSON: &str = "application/json";
 /// The part of a multipart body that has the JSON ("Uploading Files").
 const PAYLOAD: &str = "payload_json";
-/// Separates the parts of a body that is put together anew. No part has it: 96 random bits.
-const BOUNDARY: &str = "holdfast-4d1f2b7c9a3e5f6071829a0b";
 /// Parts of a message: ten files and the JSON, and some that this version doesn't know.
 const MAX_PARTS: usize = 32;
 
@@ -79,13 +78,14 @@ impl Reply {
         if self.files.is_empty() {
             return (JSON.to_owned(), data.into());
         }
-        let mut body = BytesMut::new();
-        put(&mut body, &format!("form-data; name=\"{PAYLOAD}\""), Some(JSON), data.as_bytes());
+        // A file that knew it could end its part and add others.
+        let (boundary, mut body) = (unguessable(), BytesMut::new());
+        put(&mut body, &boundary, &format!("form-data; name=\"{PAYLOAD}\""), Some(JSON), data.as_bytes());
         for part in &self.files {
-            put(&mut body, &part.disposition, part.content_type.as_deref(), &part.body);
+            put(&mut body, &boundary, &part.disposition, part.content_type.as_deref(), &part.body);
         }
-        body.put_slice(format!("--{BOUNDARY}--\r\n").as_bytes());
-        (format!("multipart/form-data; boundary={BOUNDARY}"), body.freeze())
+        body.put_slice(format!("--{boundary}--\r\n").as_bytes());
+        (format!("multipart/form-data; boundary={boundary}"), body.freeze())
     }
 }
 
@@ -128,8 +128,8 @@ async fn parts(body: &Bytes, boundary: String) -> Result<(Option<Value>, Vec<Par
     Ok((response, files))
 }
 
-fn put(body: &mut BytesMut, disposition: &str, content_type: Option<&str>, part: &[u8]) {
-    body.put_slice(format!("--{BOUNDARY}\r\nContent-Disposition: {disposition}\r\n").as_bytes());
+fn put(body: &mut BytesMut, boundary: &str, disposition: &str, content_type: Option<&str>, part: &[u8]) {
+    body.put_slice(format!("--{boundary}\r\nContent-Disposition: {disposition}\r\n").as_bytes());
     if let Some(content_type) = content_type {
         body.put_slice(format!("Content-Type: {content_type}\r\n").as_bytes());
     }
@@ -170,7 +170,9 @@ mod tests {
         let raw = Raw { content_type: content_type.clone(), body: body.into() };
         let reply = raw.clone().read(&ticket(), MAX).await.unwrap();
         assert_eq!(reply.answer(), (content_type, body.into()));
+        let (other, _) = raw.clone().read(&ticket(), MAX).await.unwrap().message();
         let (content_type, message) = raw.read(&ticket(), MAX).await.unwrap().message();
+        assert_ne!(content_type, other, "no file may know the boundary");
         let (payload, files) = parts(&message, boundary(&content_type).unwrap()).await.unwrap();
         assert_eq!(payload, Some(json!({ "content": "see", "attachments": [{ "id": 0 }] })));
         assert_eq!(files.len(), 1);

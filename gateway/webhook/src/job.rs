@@ -30,6 +30,8 @@ pub(crate) struct Job {
     pub(crate) content: Content,
     /// Doing it twice is the same as once.
     pub(crate) repeatable: bool,
+    /// Somebody may have done it before.
+    pub(crate) again: bool,
     pub(crate) deadline: Instant,
     /// Its name in the ledger.
     pub(crate) key: Option<String>,
@@ -90,7 +92,8 @@ impl Job {
         let target = format!("{base}/webhooks/{webhook_id}/{token}{below}{mark}{}", query.join("&"));
         let target = target.parse().map_err(|_| invalid("token"))?;
         let repeatable = method != Method::POST;
-        Ok(Self { webhook: webhook_id, operation, method, target, content, repeatable, deadline, key })
+        let (webhook, again) = (webhook_id, false);
+        Ok(Self { webhook, operation, method, target, content, repeatable, again, deadline, key })
     }
 }
 

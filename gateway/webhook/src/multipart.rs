@@ -4,16 +4,12 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use holdfast_contract::v1::{WebhookFile, webhook_file};
-
-/// What separates parts: no file of any sense holds it.
-const BOUNDARY: &str = "holdfast-5d1f0c7a9be34c0f8e62a4d3b1907f68";
-
-/// `content-type` of the whole.
-pub(crate) const CONTENT_TYPE: &str =
-    "multipart/form-data; boundary=holdfast-5d1f0c7a9be34c0f8e62a4d3b1907f68";
+use holdfast_service::unguessable;
 
 /// A body with files.
 pub(crate) struct Form {
+    /// Separates the parts. A file that knew it could end its part and add others.
+    boundary: String,
     pieces: Vec<Piece>,
 }
 
@@ -31,9 +27,9 @@ impl Form {
     /// # Errors
     /// The field that can't be used.
     pub(crate) fn new(json: Bytes, files: Vec<WebhookFile>) -> Result<Self, &'static str> {
-        let (mut pieces, mut text) = (Vec::new(), BytesMut::new());
+        let (boundary, mut pieces, mut text) = (unguessable(), Vec::new(), BytesMut::new());
         if !json.is_empty() {
-            begin(&mut text, "payload_json", None, "application/json");
+            begin(&mut text, &boundary, "payload_json", None, "application/json");
             text.put_slice(&json);
             text.put_slice(b"\r\n");
         }
@@ -42,7 +38,7 @@ impl Form {
             if !file.content_type.bytes().all(plain) {
                 return Err("content_type");
             }
-            begin(&mut text, &format!("files[{number}]"), Some(&file.name), &file.content_type);
+            begin(&mut text, &boundary, &format!("files[{number}]"), Some(&file.name), &file.content_type);
             pieces.push(Piece::Bytes(text.split().freeze()));
             pieces.push(match file.content {
                 Some(webhook_file::Content::Data(data)) => Piece::Bytes(data),
@@ -51,9 +47,14 @@ impl Form {
             });
             text.put_slice(b"\r\n");
         }
-        text.put_slice(format!("--{BOUNDARY}--\r\n").as_bytes());
+        text.put_slice(format!("--{boundary}--\r\n").as_bytes());
         pieces.push(Piece::Bytes(text.freeze()));
-        Ok(Self { pieces })
+        Ok(Self { boundary, pieces })
+    }
+
+    /// `content-type` of the whole.
+    pub(crate) fn content_type(&self) -> String {
+        format!("multipart/form-data; boundary={}", self.boundary)
     }
 
     pub(crate) fn pieces(&self) -> &[Piece] {
@@ -74,8 +75,8 @@ impl Form {
 }
 
 /// The head of a part.
-fn begin(text: &mut BytesMut, name: &str, file: Option<&str>, content_type: &str) {
-    text.put_slice(format!("--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{name}\"").as_bytes());
+fn begin(text: &mut BytesMut, boundary: &str, name: &str, file: Option<&str>, content_type: &str) {
+    text.put_slice(format!("--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"").as_bytes());
     if let Some(file) = file {
         // As browsers write them (HTML, "Multipart form data").
         let file = file.replace('"', "%22").replace('\r', "%0D").replace('\n', "%0A");
@@ -102,8 +103,14 @@ mod tests {
              Content-Type: text/plain\r\n\r\ndata\r\n\
              --B\r\nContent-Disposition: form-data; name=\"files[1]\"; filename=\"b%22%0D%0A\"\r\n\r\ndata\r\n\
              --B--\r\n";
-        assert_eq!(whole, expected.replace("--B", &format!("--{BOUNDARY}")));
-        assert!(CONTENT_TYPE.ends_with(BOUNDARY));
+        assert_eq!(whole, expected.replace("--B", &format!("--{}", form.boundary)));
+        assert_eq!(form.content_type(), format!("multipart/form-data; boundary={}", form.boundary));
+    }
+
+    #[test]
+    fn no_file_knows_the_boundary() {
+        let boundary = || Form::new(Bytes::new(), vec![file("a", "")]).expect("fine").boundary;
+        assert_ne!(boundary(), boundary());
     }
 
     #[test]

@@ -20,7 +20,7 @@ use tracing::debug;
 
 use crate::job::{Job, Taken};
 use crate::metrics::Metrics;
-use crate::parking::{Bounds, Parking, Place};
+use crate::parking::{Bounds, Coming, Parking, Place};
 use crate::send::{Ending, Sender};
 use crate::settings::Config;
 
@@ -92,7 +92,9 @@ fn take(
     };
     let deadline = request.deadline().map_or(job.deadline, |at| job.deadline.min(Instant::from_std(at)));
     let (webhook, bytes) = (job.webhook, request.message().body.len());
-    match parking.come(webhook, Parked { request, job: Job { deadline, ..job }, taken: now }, bytes) {
+    let again = request.redelivered();
+    let item = Parked { request, job: Job { deadline, again, ..job }, taken: now };
+    match parking.come(Coming { webhook, item, bytes, again }, |waits| waits.request.is_live()) {
         Place::Goes(parked) => Some(Box::pin(see_through(shared, parked, stop.clone()))),
         Place::Waits => None,
         Place::Full(Parked { request, job, .. }) => {
@@ -105,33 +107,21 @@ fn take(
 /// Sees a message through to its end.
 async fn see_through(shared: Arc<Shared>, parked: Parked, stop: CancellationToken) -> Option<u64> {
     let Parked { request, job, taken } = parked;
-    if !request.is_live() {
-        // The connection was lost while it waited: it has come again, or will.
-        return Some(job.webhook);
+    // A connection that is lost while a message waits gives it to whoever is next, maybe to us: it is left to that.
+    let stop = stop.child_token();
+    while request.is_live() && !stop.is_cancelled() {
+        if let Some(reply) = shared.known(&job).await {
+            shared.metrics.repeated.inc();
+            shared.end(request, job.operation, &reply).await;
+            break;
+        }
+        let sent = request.stopped_when_lost(&stop, shared.send(&request, &job, &stop)).await;
+        if let Some(reply) = sent {
+            shared.metrics.seconds.observe(taken.elapsed().as_secs_f64());
+            shared.end(request, job.operation, &reply).await;
+            break;
+        }
     }
-    let ledger = shared.sender.forwarder.limits().ledger();
-    if let Some(key) = &job.key
-        && let Some(known) = ledger.outcome(key).await
-    {
-        shared.metrics.repeated.inc();
-        let reply = WebhookReply::decode(known).unwrap_or_default();
-        shared.end(request, job.operation, &reply).await;
-        return Some(job.webhook);
-    }
-    let _sending = Counted::new(&shared.metrics);
-    let (response, error) = match shared.sender.send(&job, &shared.metrics, &stop).await {
-        Ending::Done(response) => (Some(response), None),
-        Ending::Failed(error, response) => (response, Some(error)),
-        // Not settled: it comes again, to whoever is next.
-        Ending::Left => return None,
-    };
-    let reply = WebhookReply { schema: SCHEMA, webhook_id: job.webhook, response, error };
-    let may_be_done = reply.error.as_ref().is_none_or(|error| error.code() == ErrorCode::NoAnswer);
-    if let (Some(key), true) = (&job.key, may_be_done) {
-        ledger.done(key, reply.encode_to_vec().into()).await;
-    }
-    shared.metrics.seconds.observe(taken.elapsed().as_secs_f64());
-    shared.end(request, job.operation, &reply).await;
     Some(job.webhook)
 }
 
@@ -152,6 +142,31 @@ impl Drop for Counted<'_> {
 }
 
 impl Shared {
+    /// Sends a message, and notes what came of it. `None`: it isn't done, and is left to whoever has it next, or whoever
+    /// has done it meanwhile.
+    async fn send(&self, request: &Request, job: &Job, stop: &CancellationToken) -> Option<WebhookReply> {
+        let _sending = Counted::new(&self.metrics);
+        // It may have waited for long.
+        let wanted = || async { request.is_live() && self.known(job).await.is_none() };
+        let (response, error) = match self.sender.send(job, &self.metrics, stop, wanted).await {
+            Ending::Done(response) => (Some(response), None),
+            Ending::Failed(error, response) => (response, Some(error)),
+            Ending::Left => return None,
+        };
+        let reply = WebhookReply { schema: SCHEMA, webhook_id: job.webhook, response, error };
+        let may_be_done = reply.error.as_ref().is_none_or(|error| error.code() == ErrorCode::NoAnswer);
+        if let (Some(key), true) = (&job.key, may_be_done) {
+            self.sender.forwarder.limits().ledger().done(key, reply.encode_to_vec().into()).await;
+        }
+        Some(reply)
+    }
+
+    /// What came of a message that was done before, by its key.
+    async fn known(&self, job: &Job) -> Option<WebhookReply> {
+        let known = self.sender.forwarder.limits().ledger().outcome(job.key.as_ref()?).await?;
+        Some(WebhookReply::decode(known).unwrap_or_default())
+    }
+
     /// A message that isn't even tried.
     async fn refuse(
         &self,

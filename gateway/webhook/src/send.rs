@@ -8,20 +8,21 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use holdfast_contract::v1::{Error, ErrorCode, RestHeader, RestResponse};
 use holdfast_rest::{
-    Body, BodyError, Call, CallError, Caller, Forwarder, Payload, Refusal, UpstreamError, webhook_is_gone,
+    AfterLoss, Body, BodyError, Call, CallError, Caller, Forwarder, Payload, Refusal, UpstreamError,
+    webhook_is_gone,
 };
 use holdfast_service::Backoff;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, USER_AGENT};
-use http::{HeaderMap, Response, StatusCode};
+use http::{HeaderMap, Method, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Limited, StreamBody};
 use hyper::body::Frame;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::job::{Content, Job};
 use crate::metrics::Metrics;
-use crate::multipart::{self, Form, Piece};
+use crate::multipart::{Form, Piece};
 use crate::uploads::{UploadError, Uploads};
 
 /// Discord asks every client to name itself in this form ("User Agent").
@@ -29,6 +30,9 @@ const AGENT: &str = concat!("DiscordBot (holdfast-webhook, ", env!("CARGO_PKG_VE
 
 /// A message that Discord answers with is at most some ten KiB.
 const MAX_ANSWER: usize = 1 << 20;
+
+/// The JSON error code of a message that isn't there ("JSON Error Codes").
+const UNKNOWN_MESSAGE: u64 = 10_008;
 
 /// The pause after the first failure, doubled with each further one up to the longest.
 const PAUSES: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(30)];
@@ -38,6 +42,8 @@ const PAUSES: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(3
 pub(crate) struct Sender {
     pub(crate) forwarder: Forwarder,
     pub(crate) uploads: Uploads,
+    /// How long the body of an answer may take.
+    pub(crate) patience: Duration,
 }
 
 /// How a message ended.
@@ -45,7 +51,7 @@ pub(crate) struct Sender {
 pub(crate) enum Ending {
     Done(RestResponse),
     Failed(Error, Option<RestResponse>),
-    /// The service ends, and nothing of it was done.
+    /// It was told to stop, or isn't wanted any more, and nothing of it was done.
     Left,
 }
 
@@ -57,14 +63,27 @@ enum Attempt {
 }
 
 impl Sender {
-    /// Sends a message until it is over. `stop` ends its waiting, not what is sent already.
-    pub(crate) async fn send(&self, job: &Job, metrics: &Metrics, stop: &CancellationToken) -> Ending {
+    /// Sends a message until it is over. `stop` ends its waiting, not what is sent already; `wanted` is asked each time
+    /// that it is its turn, and leaves it when it isn't any more.
+    pub(crate) async fn send<W: Future<Output = bool>>(
+        &self,
+        job: &Job,
+        metrics: &Metrics,
+        stop: &CancellationToken,
+        wanted: impl Fn() -> W,
+    ) -> Ending {
+        if Instant::now() >= job.deadline {
+            let text = "the deadline passed while those before it were sent";
+            return failed(ErrorCode::DeadlineExceeded, text);
+        }
         let mut backoff = Backoff::new(PAUSES[0], PAUSES[1]);
+        let mut may_be_done = job.again;
         loop {
-            let (why, pause) = match self.attempt(job, stop).await {
+            let (why, pause) = match self.attempt(job, stop, &wanted, may_be_done).await {
                 Attempt::Over(ending) => return ending,
                 Attempt::Later(why, pause) => (why, pause.unwrap_or_else(|| backoff.failed())),
             };
+            may_be_done |= why.code() == ErrorCode::NoAnswer;
             if Instant::now() + pause >= job.deadline {
                 return failed(
                     ErrorCode::DeadlineExceeded,
@@ -78,7 +97,13 @@ impl Sender {
         }
     }
 
-    async fn attempt(&self, job: &Job, stop: &CancellationToken) -> Attempt {
+    async fn attempt<W: Future<Output = bool>>(
+        &self,
+        job: &Job,
+        stop: &CancellationToken,
+        wanted: impl Fn() -> W,
+        may_be_done: bool,
+    ) -> Attempt {
         let (payload, headers) = match self.payload(&job.content).await {
             Ok(payload) => payload,
             Err(error @ UploadError::Unknown) => {
@@ -99,8 +124,11 @@ impl Sender {
             deadline: job.deadline,
             stop: Some(stop.clone()),
         };
-        match self.forwarder.send(call).await {
-            Ok(response) => answered(response, job.repeatable).await,
+        match self.forwarder.send_if(call, wanted).await {
+            Ok(response) => {
+                let lost = may_be_done || response.extensions().get::<AfterLoss>().is_some();
+                answered(response, job, lost, self.patience).await
+            }
             Err(CallError::Refused(refusal)) => refused(refusal),
             Err(CallError::Upstream(error)) => unanswered(&error, job.repeatable),
         }
@@ -112,7 +140,9 @@ impl Sender {
         headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
         let (payload, kind) = match content {
             Content::Nothing => return Ok((Payload::Whole(Bytes::new()), headers)),
-            Content::Json(json) => (Payload::Whole(json.clone()), "application/json"),
+            Content::Json(json) => {
+                (Payload::Whole(json.clone()), HeaderValue::from_static("application/json"))
+            }
             Content::Form(form) => {
                 let payload = match form.whole() {
                     Some(whole) => Payload::Whole(whole),
@@ -122,10 +152,11 @@ impl Sender {
                         Payload::Made(body)
                     }
                 };
-                (payload, multipart::CONTENT_TYPE)
+                let kind = HeaderValue::try_from(form.content_type());
+                (payload, kind.expect("a boundary consists of hexadecimal digits"))
             }
         };
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        headers.insert(CONTENT_TYPE, kind);
         Ok((payload, headers))
     }
 
@@ -152,10 +183,11 @@ impl Sender {
     }
 }
 
-async fn answered(response: Response<Body>, repeatable: bool) -> Attempt {
+/// What an answer means; `may_be_done` if the job was tried before, and nobody knows what became of that.
+async fn answered(response: Response<Body>, job: &Job, may_be_done: bool, patience: Duration) -> Attempt {
     let (head, body) = response.into_parts();
-    // What of an answer is lost doesn't undo what was done.
-    let body = Limited::new(body, MAX_ANSWER).collect().await;
+    // What of an answer is lost, or doesn't come, doesn't undo what was done.
+    let body = timeout(patience, Limited::new(body, MAX_ANSWER).collect()).await.ok().and_then(Result::ok);
     let body = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     let kind = head.headers.get(CONTENT_TYPE).map(|value| RestHeader {
         name: CONTENT_TYPE.to_string(),
@@ -169,7 +201,11 @@ async fn answered(response: Response<Body>, repeatable: bool) -> Attempt {
             // What it is about is held by now: the next attempt waits its turn.
             return Attempt::Later(Error::new(ErrorCode::RateLimited, "Discord answered with 429"), None);
         }
-        status if status.is_server_error() && repeatable => {
+        // What was to be deleted is gone.
+        StatusCode::NOT_FOUND if may_be_done && job.method == Method::DELETE && is_gone(&response.body) => {
+            return Attempt::Over(Ending::Done(response));
+        }
+        status if status.is_server_error() && job.repeatable => {
             return Attempt::Later(
                 Error::new(ErrorCode::NoAnswer, format!("Discord answered with {status}")),
                 None,
@@ -181,6 +217,11 @@ async fn answered(response: Response<Body>, repeatable: bool) -> Attempt {
     };
     let error = Error::new(code, format!("Discord answered with {status}"));
     Attempt::Over(Ending::Failed(error, Some(response)))
+}
+
+/// Whether the body of an error says that there is no such message.
+fn is_gone(body: &[u8]) -> bool {
+    serde_json::from_slice::<serde_json::Value>(body).is_ok_and(|said| said["code"] == UNKNOWN_MESSAGE)
 }
 
 fn refused(refusal: Refusal) -> Attempt {

@@ -61,7 +61,8 @@ pub async fn start(
     let tasks = service.tasks.child();
     let (refuse, refused) = mpsc::channel(1);
     let drain = config.drain_timeout;
-    let sender = Sender { forwarder: Forwarder::new(upstream, limits), uploads: Uploads::new()? };
+    let (forwarder, uploads) = (Forwarder::new(upstream, limits), Uploads::new()?);
+    let sender = Sender { forwarder, uploads, patience: config.upstream_timeout };
     let metrics = service.metrics.register(Metrics::new);
     let shared = Arc::new(Shared { broker, sender, metrics, config });
     tasks.spawn("declaring", begin(shared, tasks.clone(), declared, refuse));

@@ -11,6 +11,7 @@ use holdfast_service::Backoff;
 use lapin::Channel;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions};
 use lapin::types::{AMQPValue, DeliveryTag, FieldTable, ShortString};
+use tokio_util::sync::CancellationToken;
 
 use super::convert::received;
 use super::declare;
@@ -52,6 +53,8 @@ struct Open {
 /// A channel with nobody else on it.
 struct Own {
     channel: Channel,
+    /// Cancelled when it has ended.
+    lost: CancellationToken,
     metrics: Arc<Metrics>,
 }
 
@@ -97,6 +100,9 @@ impl Consumer {
     fn reopen(&mut self) {
         if let Phase::Open(open) = std::mem::replace(&mut self.phase, Phase::Ended) {
             let (mut opener, open) = *open;
+            if !open.channel.is_live() {
+                open.channel.lost.cancel();
+            }
             let pause = if open.session.lost.is_cancelled() { Duration::ZERO } else { opener.pause.failed() };
             self.phase = Phase::Opening(
                 async move {
@@ -147,7 +153,11 @@ impl Opener {
         let failed = |error| Failure::of(&error, During::Declare);
         let queue = declare::short(&self.options.queue)?;
         let channel = session.channel().await.map_err(failed)?;
-        let own = Arc::new(Own { channel, metrics: Arc::clone(self.link.metrics()) });
+        let own = Arc::new(Own {
+            channel,
+            lost: session.lost.child_token(),
+            metrics: Arc::clone(self.link.metrics()),
+        });
         declare::on(&own.channel, &self.link.remembered(&self.options.queue)).await?;
         let prefetch = self.options.prefetch.max(1);
         own.channel.basic_qos(prefetch, BasicQosOptions::default()).await.map_err(failed)?;
@@ -185,7 +195,11 @@ impl Opener {
 
 impl Settle {
     pub(crate) fn is_live(&self) -> bool {
-        self.channel.channel.status().connected()
+        self.channel.is_live()
+    }
+
+    pub(crate) async fn lost(&self) {
+        self.channel.lost.cancelled().await;
     }
 
     pub(crate) fn ack(self, multiple: bool) {
@@ -208,6 +222,10 @@ impl Drop for Own {
 }
 
 impl Own {
+    fn is_live(&self) -> bool {
+        self.channel.status().connected()
+    }
+
     /// The library queues a frame when its future is first polled; whether it is written yet is of no interest.
     fn count(&self, queued: Option<Result<(), lapin::Error>>) {
         if matches!(queued, Some(Err(_))) {

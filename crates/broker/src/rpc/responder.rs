@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 //! Answers. In: a queue of requests. Out: each request with the way back to whoever asked.
 
+use std::pin::pin;
 use std::time::Instant;
 
 use holdfast_contract::Body;
+use tokio::select;
+use tokio_util::sync::CancellationToken;
 
 use super::replies::REPLY_TO;
 use crate::broker::Broker;
@@ -71,6 +74,18 @@ impl Request {
     #[must_use]
     pub fn is_live(&self) -> bool {
         self.delivery.is_live()
+    }
+
+    /// Does something for the request, which is told to `stop` as soon as the request [can't be
+    /// settled](Delivery::lost) any more: it comes again, so what hasn't been begun is best left to that.
+    pub async fn stopped_when_lost<T>(&self, stop: &CancellationToken, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        select! { biased;
+            // First, so that nothing is begun for what is lost already.
+            () = self.delivery.lost() => stop.cancel(),
+            done = &mut work => return done,
+        }
+        work.await
     }
 
     /// Whether anybody wants to be answered.

@@ -12,6 +12,7 @@ mod settings;
 mod shared;
 mod slot;
 mod state;
+mod to_the_end;
 
 use std::collections::HashMap;
 use std::fmt;

@@ -4,10 +4,8 @@
 //! is sent on to the account of this process.
 
 use std::collections::HashMap;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use holdfast_cluster::{RestBucket, RestEnd, RestStore, RestTaken, RestTicket, RestWish, Unavailable};
@@ -21,6 +19,7 @@ use super::fair::{Fair, Priority};
 use super::metrics::Cause;
 use super::settings::LimitSettings;
 use super::slot::{Key, NAME_TOPIC, Wish};
+use super::to_the_end::ToTheEnd;
 
 /// Answers at other replicas aren't heard of: who waits for one asks again after this.
 const AGAIN: Duration = Duration::from_millis(20);
@@ -123,38 +122,6 @@ pub(super) enum NoGrant {
 
 /// What the store says to a wish.
 type Asked = Result<(RestTaken, Option<Box<SharedGrant>>), Unavailable>;
-
-/// Asks the store. Whoever leaves meanwhile may have a place there: what was asked is heard to its end, and a grant that
-/// nobody takes gives itself back.
-struct ToTheEnd {
-    asking: Option<Pin<Box<dyn Future<Output = Asked> + Send>>>,
-    tasks: Tasks,
-}
-
-impl ToTheEnd {
-    fn new(asking: impl Future<Output = Asked> + Send + 'static, tasks: &Tasks) -> Self {
-        Self { asking: Some(Box::pin(asking)), tasks: tasks.clone() }
-    }
-}
-
-impl Future for ToTheEnd {
-    type Output = Asked;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Asked> {
-        let asking = self.asking.as_mut().expect("it is asked until there is an answer");
-        let asked = ready!(asking.as_mut().poll(context));
-        self.asking = None;
-        Poll::Ready(asked)
-    }
-}
-
-impl Drop for ToTheEnd {
-    fn drop(&mut self) {
-        if let Some(asking) = self.asking.take() {
-            self.tasks.spawn("limits", async move { drop(asking.await) });
-        }
-    }
-}
 
 /// A grant, and what it has waited for.
 pub(super) type Granted = (Box<SharedGrant>, Option<(Cause, Duration)>);

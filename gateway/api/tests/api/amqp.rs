@@ -10,7 +10,7 @@ use holdfast_contract::v1::rest_reply::Result as Outcome;
 use holdfast_contract::v1::{ErrorCode, RestHeader, RestReply, RestRequest};
 use holdfast_simulator::{Refill, RestFault, RestLimits};
 
-use super::support::{SEND, SOON, Stage, TOKEN, bucket, configured, request, until};
+use super::support::{Door, SEND, SOON, Stage, TOKEN, bucket, configured, request, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_is_answered_with_discords_answer_over_rabbitmq() {
@@ -101,6 +101,13 @@ async fn what_cannot_be_sent_is_answered_with_a_code() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_stands_still_is_none() {
+    let worker = Worker::memory(|_| {}, |config| config.upstream_timeout = Duration::from_millis(300)).await;
+    worker.stage.discord.rest_fault(RestFault::Stall);
+    assert_eq!(code(&worker.ask(asked("GET", "/channels/1/pins")).await), Some(ErrorCode::NoAnswer));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_could_not_be_in_time_is_answered_at_once_with_when() {
     let worker = Worker::memory(|_| {}, |_| {}).await;
     worker.stage.discord.rest_fault(RestFault::Shared { seconds: 30.0 });
@@ -128,6 +135,28 @@ async fn a_replica_that_ends_leaves_what_waits_to_another() {
     assert_eq!(code(&reply), Some(ErrorCode::Interrupted));
     assert_eq!(next.metric(r#"holdfast_api_amqp_requests_total{outcome="INTERRUPTED"}"#), 1.0);
     next.shutdown.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_when_the_connection_is_lost_is_sent_once() {
+    let door = Door::to("127.0.0.1:5672").await;
+    let url = format!("amqp://guest:guest@{}", door.address);
+    let worker = Worker::rabbit(
+        |_| {},
+        |config| config.broker.as_mut().expect("RabbitMQ").url = holdfast_service::Secret::new(url),
+    )
+    .await;
+    worker.stage.discord.rest_fault(RestFault::Shared { seconds: 2.0 });
+    let waits = worker.done(asked("PUT", "/channels/1/pins/5"));
+    let cut = async {
+        until(|| worker.stage.answered(429) == 1 && worker.stage.api.metric("holdfast_rest_waiting") == 1.0)
+            .await;
+        door.shut();
+        door.open();
+    };
+    let ((status, _), ()) = tokio::join!(waits, cut);
+    until(|| worker.stage.api.metric("holdfast_api_amqp_in_flight") == 0.0).await;
+    assert_eq!((status, worker.stage.discord.requests().len()), (204, 2));
 }
 
 /// A worker beside the service.

@@ -1,15 +1,11 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 //! The store is lost while replicas run: each account belongs to one of them until it is back.
 
-use std::sync::Arc;
-
 use futures_util::future::join_all;
 use holdfast_simulator::Refill;
 use http::StatusCode;
-use tokio::net::{TcpListener, TcpStream};
-use tokio_util::sync::CancellationToken;
 
-use super::support::{RunningApi, SEND, Stage, api, bucket, request, stage, store, until};
+use super::support::{Door, RunningApi, SEND, Stage, api, bucket, request, stage, store, until};
 
 const REDIS: &str = "127.0.0.1:6379";
 
@@ -70,7 +66,7 @@ async fn behind_a_door(count: usize) -> (Stage, Vec<RunningApi>, Door) {
         limits.buckets = vec![bucket(&[SEND], 5, 0.5, Refill::Fixed)];
     })
     .await;
-    let door = Door::new().await;
+    let door = Door::to(REDIS).await;
     let store = store(&format!("redis://{}", door.address));
     let mut replicas = Vec::new();
     for _ in 0..count {
@@ -80,45 +76,4 @@ async fn behind_a_door(count: usize) -> (Stage, Vec<RunningApi>, Door) {
     let all = count as f64;
     until(|| replicas.iter().all(|replica| replica.metric("holdfast_api_replicas") == all)).await;
     (stage, replicas, door)
-}
-
-/// A way to the store.
-struct Door {
-    address: String,
-    state: Arc<std::sync::Mutex<CancellationToken>>,
-    /// Ends with it.
-    _tasks: tokio::task::JoinSet<()>,
-}
-
-impl Door {
-    async fn new() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("bound").to_string();
-        let state = Arc::new(std::sync::Mutex::new(CancellationToken::new()));
-        let mut tasks = tokio::task::JoinSet::new();
-        let current = Arc::clone(&state);
-        tasks.spawn(async move {
-            let mut ways = tokio::task::JoinSet::new();
-            while let Ok((mut near, _)) = listener.accept().await {
-                let shut = current.lock().expect("unpoisoned").clone();
-                ways.spawn(async move {
-                    let way = async {
-                        let mut far = TcpStream::connect(REDIS).await.expect("the store of this machine");
-                        let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
-                    };
-                    shut.run_until_cancelled(way).await;
-                });
-            }
-        });
-        Self { address, state, _tasks: tasks }
-    }
-
-    /// Connections end, and none lives any more.
-    fn shut(&self) {
-        self.state.lock().expect("unpoisoned").cancel();
-    }
-
-    fn open(&self) {
-        *self.state.lock().expect("unpoisoned") = CancellationToken::new();
-    }
 }

@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 //! What a restart neither loses nor doubles.
 
-use holdfast_contract::v1::WebhookMessage;
+use holdfast_cluster::RestStore;
+use holdfast_contract::v1::{RestResponse, WebhookMessage, WebhookReply};
+use holdfast_rest::{Limits, ledger_key};
+use holdfast_service::Service;
 use holdfast_simulator::RestFault;
+use prost::Message as _;
 
 use super::stage::{Stage, limited, outcome, say, until};
 
@@ -35,6 +39,31 @@ async fn another_replica_knows_what_was_done() {
     stage.ask(keyed()).await;
     assert_eq!(stage.said(7), ["x"]);
     next.stop().await;
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_replica_does_while_it_waits_is_not_done_again() {
+    let stage = Stage::rabbit(|_| {}).await;
+    let (webhook, other) = (stage.start().await, Service::new(Default::default()));
+    let limits = Limits::of_process(&stage.config.limits, stage.config.cluster.as_ref(), &other);
+    let limits = limits.await.expect("no certificates");
+    until(|| limits.store().is_some_and(RestStore::is_connected)).await;
+    let response = RestResponse { status: 200, ..Default::default() };
+    let done = WebhookReply { webhook_id: 7, response: Some(response), ..Default::default() };
+    stage.discord.rest_fault(RestFault::Shared { seconds: 1.0 });
+    let (reply, ()) = tokio::join!(
+        stage.ask(WebhookMessage { idempotency_key: "once".to_owned(), ..say(7, "x") }),
+        async {
+            until(|| webhook.metric("holdfast_rest_limited_total{scope=\"shared\"}") == 1.0).await;
+            let key = ledger_key(b"webhook 7/to-ken", "once");
+            limits.ledger().done(&key, done.encode_to_vec().into()).await;
+        }
+    );
+    assert_eq!(reply, done);
+    assert!(stage.said(7).is_empty());
+    assert_eq!(outcome(&stage.ask(say(7, "on")).await), (None, Some(200)), "its turn was given back");
+    webhook.stop().await;
     stage.end().await;
 }
 

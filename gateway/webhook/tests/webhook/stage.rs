@@ -208,6 +208,12 @@ pub(crate) fn limited(limits: &mut RestLimits, limit: u32, seconds: f64) {
     }];
 }
 
+/// Milliseconds since 1970.
+pub(crate) fn unix_ms() -> u64 {
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    u64::try_from(unix.as_millis()).expect("a while left")
+}
+
 /// Waits until something holds that nothing tells of.
 pub(crate) async fn until(condition: impl Fn() -> bool) {
     let wait = async {

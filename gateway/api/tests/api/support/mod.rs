@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 //! A simulated Discord, the service before it, and a caller.
 
+mod door;
 mod fleet;
 mod process;
 
@@ -20,6 +21,7 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use door::Door;
 pub(crate) use fleet::{configured_fleet, fleet, store};
 pub(crate) use process::Process;
 
