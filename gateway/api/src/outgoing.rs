@@ -66,7 +66,8 @@ impl Outgoing {
         let only = if config.only_own_token { config.token.clone() } else { None };
         let access = Access { secret: config.secret.clone(), only };
         let default = own.clone().filter(|_| config.default_token);
-        let sharing = Sharing::new(config.coalesce, config.cache, config.cache_memory);
+        let sharing =
+            Sharing::new(config.coalesce, config.upstream_timeout, config.cache, config.cache_memory);
         let straight = Way { forwarder: way.forwarder.clone(), peers: None };
         Self { config, access, metrics, way, straight, default, own, sharing }
     }

@@ -18,7 +18,7 @@ use http::{Method, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use crate::answer::Problem;
 use crate::cache::Cache;
@@ -86,6 +86,8 @@ type Kept = Option<Arc<Mutex<Cache<Key, Arc<Answer>>>>>;
 /// See the module.
 pub(crate) struct Sharing {
     coalesce: bool,
+    /// How long an answer may take to be gathered.
+    patience: Duration,
     flights: Flights,
     cache: Kept,
 }
@@ -137,9 +139,9 @@ impl Answer {
 }
 
 impl Sharing {
-    pub(crate) fn new(coalesce: bool, kept_for: Duration, memory: usize) -> Self {
+    pub(crate) fn new(coalesce: bool, patience: Duration, kept_for: Duration, memory: usize) -> Self {
         let cache = (!kept_for.is_zero()).then(|| Arc::new(Mutex::new(Cache::new(kept_for, memory))));
-        Self { coalesce, flights: Arc::default(), cache }
+        Self { coalesce, patience, flights: Arc::default(), cache }
     }
 
     pub(crate) fn is_on(&self) -> bool {
@@ -190,12 +192,13 @@ impl Sharing {
         let (joined, deadline) = (Arc::new(AtomicUsize::new(1)), call.deadline);
         let (way, open) = (way.clone(), Arc::clone(&joined));
         let (all, cache, name) = (Arc::clone(&self.flights), self.cache.clone(), key.clone());
+        let patience = self.patience;
         let flight = async move {
             let answer = way.send(call).await;
             // From here on nobody joins.
             let others = open.swap(CLOSED, Ordering::Relaxed) > 1;
             leave(&all, &name, &open);
-            Arc::new(land(answer, others, name, cache).await)
+            Arc::new(land(answer, others, name, cache, patience).await)
         };
         let flight: Flight = flight.boxed().shared();
         if flights.len() >= FLIGHTS {
@@ -226,7 +229,13 @@ impl Joinable {
 }
 
 /// What becomes of an answer: only one that others wait for, or that is to be kept, is gathered.
-async fn land(answer: Result<Response<Body>, Problem>, others: bool, key: Key, cache: Kept) -> Outcome {
+async fn land(
+    answer: Result<Response<Body>, Problem>,
+    others: bool,
+    key: Key,
+    cache: Kept,
+    patience: Duration,
+) -> Outcome {
     let one = |own| Outcome::One(Mutex::new(Some(own)));
     let response = match answer {
         // How long to wait is each one's own affair.
@@ -237,7 +246,7 @@ async fn land(answer: Result<Response<Body>, Problem>, others: bool, key: Key, c
     if !others && cache.is_none() {
         return one(Ok(response));
     }
-    match gather(response).await {
+    match gather(response, patience).await {
         Ok(answer) => {
             let answer = Arc::new(answer);
             if let Some(cache) = cache {
@@ -250,12 +259,17 @@ async fn land(answer: Result<Response<Body>, Problem>, others: bool, key: Key, c
     }
 }
 
-/// All of an answer; or, where that is too long or breaks off, the same answer as it was.
-async fn gather(response: Response<Body>) -> Result<Answer, Response<Body>> {
+/// All of an answer; or, where that is too long, stands still or breaks off, the same answer as it was.
+async fn gather(response: Response<Body>, patience: Duration) -> Result<Answer, Response<Body>> {
+    let until = Instant::now() + patience;
     let (head, mut body) = response.into_parts();
     let mut whole = BytesMut::new();
     let rest = loop {
-        match body.frame().await {
+        let Ok(frame) = timeout_at(until, body.frame()).await else {
+            let late = Err("the body did not come in time".into());
+            break stream::once(std::future::ready(late)).boxed();
+        };
+        match frame {
             None => return Ok(Answer { head, body: whole.freeze() }),
             Some(Err(error)) => break stream::once(std::future::ready(Err(error))).boxed(),
             Some(Ok(frame)) => {

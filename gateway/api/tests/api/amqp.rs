@@ -102,9 +102,17 @@ async fn what_cannot_be_sent_is_answered_with_a_code() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_stands_still_is_none() {
-    let worker = Worker::memory(|_| {}, |config| config.upstream_timeout = Duration::from_millis(300)).await;
+    let patience = |config: &mut Config| config.upstream_timeout = Duration::from_millis(500);
+    let worker = Worker::memory(|limits| limits.latency_ms = [200, 200], patience).await;
+    let pins = || worker.ask(asked("GET", "/channels/1/pins"));
     worker.stage.discord.rest_fault(RestFault::Stall);
-    assert_eq!(code(&worker.ask(asked("GET", "/channels/1/pins")).await), Some(ErrorCode::NoAnswer));
+    assert_eq!(code(&pins().await), Some(ErrorCode::NoAnswer));
+    worker.stage.discord.rest_fault(RestFault::Stall);
+    let (first, joined) = tokio::join!(pins(), async {
+        until(|| worker.stage.api.metric("holdfast_rest_in_flight") == 1.0).await;
+        pins().await
+    });
+    assert_eq!((code(&first), code(&joined)), (Some(ErrorCode::NoAnswer), None));
 }
 
 #[tokio::test(flavor = "multi_thread")]
