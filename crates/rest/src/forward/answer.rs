@@ -4,11 +4,13 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use holdfast_discord::rest::{Route, Scope, Told};
-use http::header::{CONTENT_TYPE, RETRY_AFTER, VIA};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, VIA};
 use http::{HeaderMap, Response, StatusCode};
 use http_body_util::{BodyExt, Limited as AtMost};
 use serde::Deserialize;
+use tokio::time::timeout;
 
 use super::{Body, SMALL, UNSAID, UpstreamError};
 use crate::limits::Limited;
@@ -16,6 +18,9 @@ use crate::limits::Limited;
 /// JSON error codes that mean that a webhook is no more, or its token another ("JSON Error Codes").
 const UNKNOWN_WEBHOOK: u64 = 10_015;
 const INVALID_WEBHOOK_TOKEN: u64 = 50_027;
+
+/// Short bodies come at once, or not any more.
+const READ_WITHIN: Duration = Duration::from_secs(10);
 
 /// Bans last for up to a day. What says more is no time.
 const LONGEST: Duration = Duration::from_secs(2 * 86_400);
@@ -68,9 +73,17 @@ pub(super) async fn judge(
     if !decisive {
         return Ok((Verdict::Fine, response));
     }
-    let (head, body) = response.into_parts();
+    let (mut head, body) = response.into_parts();
     // Longer ones say nothing that is looked for; what was read of them is lost, and so is the answer.
-    let body = AtMost::new(body, SMALL).collect().await.map_err(|_| UpstreamError::Unreadable)?.to_bytes();
+    let body = match timeout(READ_WITHIN, AtMost::new(body, SMALL).collect()).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        // What a limit's headers say holds all the same.
+        _ if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::FORBIDDEN) => {
+            head.headers.remove(CONTENT_LENGTH);
+            Bytes::new()
+        }
+        _ => return Err(UpstreamError::Unreadable),
+    };
     let said: Said = serde_json::from_slice(&body).unwrap_or_default();
     let verdict = match status {
         StatusCode::TOO_MANY_REQUESTS => Verdict::Limited(limited(&head.headers, &said)),
