@@ -131,10 +131,14 @@ impl Front {
         metrics.amqp_in_flight.inc();
         let asked = request.message().decode::<RestRequest>(MAX_REQUEST);
         let poison = asked.is_err();
-        // One whose connection is lost while it waits comes again, to whoever is next.
         let stop = self.stop.child_token();
         let reply = match asked.and_then(|asked| self.ready(asked, &request, stop.clone())) {
-            Ok(ready) => request.stopped_when_lost(&stop, self.reply(ready)).await,
+            // One whose connection is lost while it waits comes again, to whoever is next; and is sent by whoever that is, if
+            // it may be.
+            Ok(ready) if ready.asked.method.is_idempotent() && ready.key.is_none() => {
+                request.stopped_when_lost(&stop, self.reply(ready)).await
+            }
+            Ok(ready) => self.reply(ready).await,
             Err(error) => Some(reply(Outcome::Error(error))),
         };
         if let Some(reply) = reply {

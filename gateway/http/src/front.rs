@@ -11,14 +11,14 @@ use holdfast_service::{Answers, Peer, Tasks};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
-use hyper::body::{Body, Incoming};
-use tokio::sync::{Semaphore, TryAcquireError};
+use hyper::body::Incoming;
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 use crate::answer::{self, Answer};
 use crate::asked::{Posted, unix_us};
 use crate::late::Late;
-use crate::metrics::{InFlight, Metrics, Reserved};
+use crate::metrics::{InFlight, MEMORY_UNIT, Metrics, Reserved};
 use crate::routes::Routes;
 use crate::seen::Seen;
 use crate::settings::{Application, Config};
@@ -28,9 +28,6 @@ use crate::{events, interactions};
 
 /// So much of what is too much of a body is read and thrown away.
 const MAX_PASSED_OVER: usize = 8 << 20;
-
-/// Memory for bodies is counted in so many bytes.
-const UNIT: usize = 1 << 10;
 
 /// See the module's documentation.
 pub(crate) struct Front {
@@ -89,7 +86,7 @@ impl Front {
             tasks,
             endpoints: endpoints(&config),
             places: Semaphore::new(config.max_in_flight),
-            bodies: Semaphore::new(config.bodies_memory / UNIT),
+            bodies: Semaphore::new(config.bodies_memory / MEMORY_UNIT),
             seen,
             config,
         }
@@ -107,14 +104,10 @@ impl Front {
             Ok(signed) => signed,
             Err(refused) => return self.refuse(refused),
         };
-        let (Ok(_place), Ok(_memory)) = (self.places.try_acquire(), self.memory(&request)) else {
-            self.metrics.refused("full");
-            // It looks like Discord's, whose body is not read for want of room.
-            self.metrics.answering(received.0).answered(false);
-            return answer::plain(StatusCode::SERVICE_UNAVAILABLE, "too many requests are being answered\n");
-        };
+        let Ok(_place) = self.places.try_acquire() else { return self.full() };
+        let mut memory = Reserved::new(&self.metrics, &self.bodies);
         let (head, body) = request.into_parts();
-        let body = match self.body(body).await {
+        let body = match self.body(body, &mut memory).await {
             Ok(body) => body,
             Err(answer) => return answer,
         };
@@ -165,20 +158,16 @@ impl Front {
         answer::plain(StatusCode::UNAUTHORIZED, "invalid request signature\n")
     }
 
-    /// Room for a body. One that doesn't say how long it is may be as long as any.
-    fn memory(&self, request: &Request<Incoming>) -> Result<Reserved<'_>, TryAcquireError> {
-        let most = self.config.max_body;
-        let length = request.body().size_hint().exact().and_then(|length| usize::try_from(length).ok());
-        let length = length.unwrap_or(most).min(most);
-        let permit =
-            self.bodies.try_acquire_many(u32::try_from(length.div_ceil(UNIT)).unwrap_or(u32::MAX))?;
-        Ok(Reserved::new(&self.metrics, length, permit))
+    fn full(&self) -> Answer {
+        self.metrics.refused("full");
+        answer::plain(StatusCode::SERVICE_UNAVAILABLE, "too many requests are being answered\n")
     }
 
-    async fn body(&self, body: Incoming) -> Result<Bytes, Answer> {
-        match timeout(self.config.body_timeout, whole(body, self.config.max_body)).await {
-            Ok(Ok(Some(body))) => Ok(body),
-            Ok(Ok(None)) => {
+    async fn body(&self, body: Incoming, memory: &mut Reserved<'_>) -> Result<Bytes, Answer> {
+        match timeout(self.config.body_timeout, whole(body, self.config.max_body, memory)).await {
+            Ok(Ok(Read::Whole(body))) => Ok(body),
+            Ok(Ok(Read::NoRoom)) => Err(self.full()),
+            Ok(Ok(Read::TooLarge)) => {
                 self.metrics.refused("too_large");
                 Err(answer::plain(StatusCode::PAYLOAD_TOO_LARGE, "larger than http.max_body\n"))
             }
@@ -219,20 +208,30 @@ impl Answers for Front {
     }
 }
 
-/// A body of at most so many bytes. None: it has more. Some of these are read, or whoever sends them wouldn't see the
-/// answer.
-async fn whole(mut body: Incoming, most: usize) -> Result<Option<Bytes>, hyper::Error> {
+/// What was read of a body.
+enum Read {
+    Whole(Bytes),
+    TooLarge,
+    /// All bodies together have as much as they may.
+    NoRoom,
+}
+
+/// A body of at most so many bytes. Of one that has more some are read, or whoever sends them wouldn't see the answer.
+async fn whole(mut body: Incoming, most: usize, memory: &mut Reserved<'_>) -> Result<Read, hyper::Error> {
     let (mut whole, mut read) = (BytesMut::new(), 0);
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame?.into_data() else { continue };
         read += data.len();
         if read <= most {
+            if !memory.grow(read) {
+                return Ok(Read::NoRoom);
+            }
             whole.extend_from_slice(&data);
         } else if read > most + MAX_PASSED_OVER {
             break;
         }
     }
-    Ok((read <= most).then(|| whole.freeze()))
+    Ok(if read <= most { Read::Whole(whole.freeze()) } else { Read::TooLarge })
 }
 
 fn endpoints(config: &Config) -> HashMap<String, Endpoint> {

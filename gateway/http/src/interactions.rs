@@ -3,6 +3,7 @@
 //! the time is over Discord is told to wait, and what comes then goes `late`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use holdfast_contract::v1::{Error, ErrorCode, ReplyOutcome};
@@ -96,7 +97,7 @@ async fn ask(front: &Arc<Front>, asked: &Arc<Asked>) -> Ended {
                         tell(front, asked, receipt, Ok(ReplyOutcome::Answered));
                         match told(reply.callback) {
                             // The worker says that more follows.
-                            Some(deferral) => listen(front, asked, deferral, replies),
+                            Some(deferral) => go_on(front, asked, deferral, replies),
                             None => front.late.answered(&asked.ticket, &front.tasks),
                         }
                         Ended::Answered(reply)
@@ -132,24 +133,35 @@ fn defer(front: &Arc<Front>, asked: &Arc<Asked>, cause: &'static str, replies: O
         return answer::plain(StatusCode::GATEWAY_TIMEOUT, "no worker has answered in time\n");
     };
     if let Some(replies) = replies {
-        listen(front, asked, asked.ticket.deferral, replies);
+        listen(front, asked.ticket.clone(), asked.late_until, replies);
     }
     front.metrics.interaction(kind, "deferred");
     answer
 }
 
+/// Listens for what follows a worker's own deferral, as long as a worker replies to whom it came from: later it replies to
+/// the queue, or by Discord's REST API.
+fn go_on(front: &Arc<Front>, asked: &Asked, deferral: Deferral, replies: Replies) {
+    let late_until_ms = asked.posted.received_us / 1_000 + millis(front.config.late_within);
+    let ticket = Ticket { deferral, late_until_ms, ..asked.ticket.clone() };
+    listen(front, ticket, asked.answer_by, replies);
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX / 2)
+}
+
 /// Listens for what comes after Discord was told to wait.
-fn listen(front: &Arc<Front>, asked: &Arc<Asked>, deferral: Deferral, mut replies: Replies) {
+fn listen(front: &Arc<Front>, ticket: Ticket, until: Instant, mut replies: Replies) {
     let Ok(place) = Arc::clone(&front.late_places).try_acquire_owned() else {
         front.metrics.late("full");
         return;
     };
-    let (front, asked, tasks) = (Arc::clone(front), Arc::clone(asked), front.tasks.clone());
+    let (front, tasks) = (Arc::clone(front), front.tasks.clone());
     tasks.spawn("listening for a late reply", async move {
         let _place = place;
         front.metrics.waiting_late.inc();
-        let ticket = Ticket { deferral, ..asked.ticket.clone() };
-        if !follow(&front, &ticket, asked.late_until, &mut replies).await {
+        if !follow(&front, &ticket, until, &mut replies).await {
             front.metrics.late("none");
         }
         front.metrics.waiting_late.dec();

@@ -11,7 +11,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
-use tokio::sync::SemaphorePermit;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -196,25 +196,47 @@ impl Drop for InFlight {
     }
 }
 
-/// Memory for one body, as long as its request is being answered.
+/// Memory for bodies is counted in so many bytes.
+pub(crate) const MEMORY_UNIT: usize = 1 << 10;
+
+/// Memory for one body as it comes, as long as its request is being answered.
 pub(crate) struct Reserved<'a> {
-    bytes: Gauge<i64, AtomicI64>,
-    most: i64,
-    _permit: SemaphorePermit<'a>,
+    gauge: Gauge<i64, AtomicI64>,
+    all: &'a Semaphore,
+    units: usize,
+    permits: Option<SemaphorePermit<'a>>,
 }
 
 impl<'a> Reserved<'a> {
-    pub(crate) fn new(metrics: &Metrics, most: usize, permit: SemaphorePermit<'a>) -> Self {
-        let most = i64::try_from(most).unwrap_or(i64::MAX);
-        metrics.body_bytes.inc_by(most);
-        Self { bytes: metrics.body_bytes.clone(), most, _permit: permit }
+    /// None so far, of `all`.
+    pub(crate) fn new(metrics: &Metrics, all: &'a Semaphore) -> Self {
+        Self { gauge: metrics.body_bytes.clone(), all, units: 0, permits: None }
+    }
+
+    /// It has so many bytes by now. False: there is no room for them.
+    pub(crate) fn grow(&mut self, bytes: usize) -> bool {
+        let more = bytes.div_ceil(MEMORY_UNIT).saturating_sub(self.units);
+        let Ok(permits) = self.all.try_acquire_many(u32::try_from(more).unwrap_or(u32::MAX)) else {
+            return false;
+        };
+        match &mut self.permits {
+            Some(held) => held.merge(permits),
+            None => self.permits = Some(permits),
+        }
+        self.units += more;
+        self.gauge.inc_by(in_bytes(more));
+        true
     }
 }
 
 impl Drop for Reserved<'_> {
     fn drop(&mut self) {
-        self.bytes.dec_by(self.most);
+        self.gauge.dec_by(in_bytes(self.units));
     }
+}
+
+fn in_bytes(units: usize) -> i64 {
+    i64::try_from(units * MEMORY_UNIT).unwrap_or(i64::MAX)
 }
 
 /// Requests and failures of the last ten minutes.

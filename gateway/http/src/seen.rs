@@ -154,8 +154,10 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        if !self.kept {
-            self.seen.here.known().until.remove(&self.key);
+        let mut known = self.seen.here.known();
+        // It may be done meanwhile, by another way.
+        if !self.kept && known.until.get(&self.key).is_some_and(|(_, done)| !done) {
+            known.until.remove(&self.key);
         }
     }
 }

@@ -135,6 +135,8 @@ impl Config {
 
     fn of(http: &Section<'_>, beside: Beside) -> Self {
         let Beside { api_url, limits, broker, ws, cluster } = beside;
+        let events_url = http.section("events", |events| url(events, "url"));
+        let events = events_url.is_some();
         let read = Self {
             listen: http.address("listen", SocketAddr::from(([127, 0, 0, 1], 7980))),
             tls: Tls::read(http),
@@ -162,8 +164,8 @@ impl Config {
                 idle_timeout: http.duration("idle_timeout", 75 * SECOND, SECOND / 10..=HOUR),
             },
             drain_timeout: http.duration("drain_timeout", 10 * SECOND, SECOND..=HOUR),
-            routes: routes::read(http, Reach { broker: broker.is_some(), ws }),
-            events_url: http.section("events", |events| url(events, "url")),
+            routes: routes::read(http, Reach { broker: broker.is_some(), ws, events }),
+            events_url,
             api_url,
             broker,
             cluster,
@@ -288,6 +290,8 @@ mod tests {
         assert_eq!(said(&section(all)), Vec::<String>::new());
         let some = said(&section(&all.replace("to =", "kind = \"modal\"\nto =")));
         assert!(some.len() == 1 && some[0].contains("a last route"), "{some:?}");
+        let events = "[http.events]\nurl = \"http://127.0.0.1:3000/\"\n";
+        assert_eq!(said(&section(events)), Vec::<String>::new());
         let amqp = said(&section("[[http.routes]]\nto = [\"amqp\"]\n"));
         assert!(amqp.iter().any(|problem| problem.contains("needs the section [broker]")), "{amqp:?}");
         let late = said(&section(&format!("answer_within = \"2s\"\nlate_within = \"1s\"\n{broker}")));

@@ -294,11 +294,14 @@ impl RestStore {
         }
     }
 
-    /// What was begun is still under way.
+    /// What was begun is still under way, unless it is done already.
     ///
     /// # Errors
     /// The store is away.
     pub async fn renew(&self, key: &str, expiry: Duration) -> Result<(), Unavailable> {
+        if let Some(RestNoted::Done(_)) = self.noted(key).await? {
+            return Ok(());
+        }
         let mut call = redis::cmd("SET");
         call.arg(self.done_key(key)).arg(BEGUN).arg("PX").arg(expiry.as_millis() as u64);
         self.call(call).await.map(|_| ())

@@ -11,6 +11,9 @@ const PAUSE: Duration = Duration::from_secs(2);
 /// After a 429 no step is dared for so long.
 const SETTLED: Duration = Duration::from_secs(3_600);
 
+/// 429s within so long are about one step.
+const ONE_BURST: Duration = Duration::from_secs(5);
+
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct Raised {
@@ -47,6 +50,10 @@ impl Raised {
 
     /// Discord has answered with a global 429; gives the limit if it is another now.
     pub fn limited(&mut self, now: Duration) -> Option<u32> {
+        // What was under way together with the one that was limited says nothing new.
+        if now + SETTLED < self.settled_until + ONE_BURST {
+            return None;
+        }
         self.settled_until = now + SETTLED;
         // The step before this one: the inverse of what `wanted` does, rounded down.
         let before = (u64::from(self.limit) * 10 / 11).min(u64::from(self.limit.saturating_sub(1)));
@@ -75,6 +82,7 @@ mod tests {
         assert!((0..10).all(|second| limit.wanted(seconds(120 + second)).is_none()));
         assert_eq!(limit.wanted(seconds(130)), Some(60));
         assert_eq!(limit.limited(seconds(131)), Some(54));
+        assert!((0..5).all(|second| limit.limited(seconds(131 + second)).is_none()));
         assert!((0..3_599).all(|second| limit.wanted(seconds(131 + second)).is_none()));
         assert_eq!(limit.wanted(seconds(131 + 3_600)), Some(59));
     }
@@ -84,7 +92,7 @@ mod tests {
         let mut limit = Raised::new(50, 52);
         let steps: Vec<_> = (0..100).filter_map(|second| limit.wanted(seconds(second))).collect();
         assert_eq!(steps, [52]);
-        assert_eq!((limit.limited(seconds(101)), limit.limited(seconds(102))), (Some(50), None));
+        assert_eq!((limit.limited(seconds(101)), limit.limited(seconds(110))), (Some(50), None));
         let mut fixed = Raised::new(50, 0);
         assert!((0..100).all(|second| fixed.wanted(seconds(second)).is_none()));
     }

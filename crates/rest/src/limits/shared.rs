@@ -208,7 +208,8 @@ impl Lanes {
                 }
                 Ok((_, Some(grant))) => self.serve(key, &wish, grant),
                 Ok((RestTaken::Wait { time: Some(time), .. }, _)) => {
-                    if !global {
+                    // The hidden limit of names holds no other requests of the bucket.
+                    if !global && !wish.name_topic {
                         self.is_due(key, Instant::now() + time);
                     }
                     // Of what waits for the same moment the urgent asks first.

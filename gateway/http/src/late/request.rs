@@ -16,6 +16,8 @@ use tokio::time::{Instant, sleep_until};
 use crate::ticket::{Deferral, Ticket};
 
 const AGENT: &str = concat!("DiscordBot (holdfast-http, ", env!("CARGO_PKG_VERSION"), ")");
+/// How often what Discord may have had is sent again.
+const ATTEMPTS: u32 = 5;
 /// Where Discord couldn't be reached it is asked again, after a second more each time, up to so many.
 const LONGEST_PAUSE: u32 = 30;
 /// So much of an error of Discord's is read.
@@ -35,6 +37,8 @@ struct Failed {
     error: Error,
     /// When it makes sense to try again, if it does.
     again: Option<Duration>,
+    /// Discord has had none of it.
+    unsent: bool,
 }
 
 /// The message that a late response becomes; none, if Discord knows what it says.
@@ -73,7 +77,7 @@ pub(super) async fn send(
         };
         let Some(pause) = failed.again else { return Err(failed.error) };
         let then = Instant::now() + pause.max(Duration::from_secs(1) * attempt);
-        if then >= deadline {
+        if then >= deadline || (!failed.unsent && attempt >= ATTEMPTS) {
             return Err(failed.error);
         }
         attempt = LONGEST_PAUSE.min(attempt + 1);
@@ -128,11 +132,11 @@ async fn answered(response: Response<Body>, becomes: Becomes) -> Failed {
         Err(_) => format!("Discord answers {status}"),
     };
     if !status.is_server_error() {
-        return Failed { error: Error::new(ErrorCode::RefusedByDiscord, text), again: None };
+        return Failed { error: Error::new(ErrorCode::RefusedByDiscord, text), again: None, unsent: false };
     }
     // A message that follows may have been taken all the same.
     let again = (becomes == Becomes::Edit).then_some(Duration::ZERO);
-    Failed { error: Error::new(ErrorCode::NoAnswer, text), again }
+    Failed { error: Error::new(ErrorCode::NoAnswer, text), again, unsent: false }
 }
 
 fn refused(refusal: &Refusal) -> Failed {
@@ -146,14 +150,14 @@ fn refused(refusal: &Refusal) -> Failed {
         Refusal::Webhook => (ErrorCode::WebhookGone, None),
         Refusal::Token => (ErrorCode::TokenRefused, None),
     };
-    Failed { error: Error::new(code, refusal.to_string()), again }
+    Failed { error: Error::new(code, refusal.to_string()), again, unsent: true }
 }
 
 fn unanswered(error: &UpstreamError, becomes: Becomes) -> Failed {
     let unsent = matches!(error, UpstreamError::Unreachable(_));
     let code = if unsent { ErrorCode::Unreachable } else { ErrorCode::NoAnswer };
     let again = (unsent || becomes == Becomes::Edit).then_some(Duration::ZERO);
-    Failed { error: Error::new(code, error.to_string()), again }
+    Failed { error: Error::new(code, error.to_string()), again, unsent }
 }
 
 #[cfg(test)]

@@ -62,6 +62,8 @@ pub(super) struct Reach {
     pub(super) broker: bool,
     /// `ws` in the same process.
     pub(super) ws: bool,
+    /// Webhook events have a URL: that may be all that is wanted.
+    pub(super) events: bool,
 }
 
 impl RouteSettings {
@@ -113,7 +115,7 @@ pub(super) fn read(http: &Section<'_>, reach: Reach) -> Vec<RouteSettings> {
     let mut routes = http.tables("routes", |route| RouteSettings::read(route, reach));
     let takes_all = |route: &RouteSettings| route.kinds == Kinds::All && route.name == "*";
     if !routes.iter().any(takes_all) {
-        if !(reach.broker || reach.ws) {
+        if !(reach.broker || reach.ws || reach.events) {
             http.problem("routes", NO_WAY);
         }
         routes.push(RouteSettings::of_the_rest(reach));

@@ -37,6 +37,8 @@ async fn deliver(
 ) -> Result<Said, Failure> {
     let within = left(asked.answer_by).saturating_sub(FOR_THE_REPLY);
     let within = if is_last { within } else { within.min(NOT_THE_LAST) };
+    // A client that stands still may read it yet, and answer too late. Meanwhile another one is better.
+    let too_late = if is_last { Failure::Lost } else { Failure::Unavailable };
     let delivery = DeliverInteraction { guild_id: asked.guild, data: asked.posted.body.clone() };
     let command = Command {
         schema: SCHEMA,
@@ -57,13 +59,13 @@ async fn deliver(
     })?;
     while let Some(answer) = answers.next().await {
         let answer = answer.map_err(|error| match error {
-            // Nobody has had it in time, or it would be said.
-            RequestError::TimedOut => Failure::Unavailable,
+            RequestError::TimedOut => too_late,
             _ => Failure::Lost,
         })?;
         match reply(&answer) {
             Some(Reply::Accepted(_)) => {}
             Some(Reply::Done(done)) if done.outcome() == Outcome::Complete => return Ok(Said::Taken),
+            Some(Reply::Done(_)) => return Err(too_late),
             Some(Reply::Rejected(rejected)) => {
                 let error = rejected.error.unwrap_or_default();
                 return Err(match (error.code(), error.class()) {
