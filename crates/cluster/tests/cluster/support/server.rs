@@ -48,7 +48,9 @@ impl Server {
 
     /// Says something to it.
     pub(crate) fn tell<T: redis::FromRedisValue>(&self, command: &str, arguments: &[&str]) -> T {
-        redis::cmd(command).arg(arguments).query(&mut self.connection().unwrap()).unwrap()
+        let say = || redis::cmd(command).arg(arguments).query(&mut self.connection()?);
+        // A server that is changing its part may cut a connection that has just come.
+        say().or_else(|error| if error.is_io_error() { say() } else { Err(error) }).unwrap()
     }
 
     fn connection(&self) -> redis::RedisResult<redis::Connection> {
