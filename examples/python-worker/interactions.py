@@ -26,6 +26,9 @@ MAX_LENGTH = 10_000
 
 PAUSE_SECONDS = 1
 
+# Types of responses that say that more follows.
+DEFERRALS = (5, 6)
+
 
 class TooLate(Exception):
     """Nothing can be made of a reply any more."""
@@ -41,14 +44,20 @@ class Asked:
         self._interaction = Interaction.FromString(delivery.body)
         self.key = delivery.routing_key
         self.data = json.loads(self._interaction.body)
+        self._deferred_with = 0
 
     async def reply(self, response):
         """`response` is an interaction response, `type` and `data`, as Discord's documentation has it."""
         now = time.time() * 1000
         in_time = now < self._interaction.answer_by_ms
-        if not in_time and now >= self._interaction.late_until_ms:
+        if not in_time and not self._deferred_with and now >= self._interaction.late_until_ms:
             raise TooLate
-        reply = InteractionReply(schema=1, ticket=self._interaction.ticket, body=json.dumps(response).encode())
+        reply = InteractionReply(
+            schema=1,
+            ticket=self._interaction.ticket,
+            body=json.dumps(response).encode(),
+            deferred_with=self._deferred_with,
+        )
         message = aio_pika.Message(
             reply.SerializeToString(),
             type=reply.DESCRIPTOR.full_name,
@@ -60,6 +69,9 @@ class Asked:
         # that outlives who asked. Only a queue can be `mandatory`: RabbitMQ returns what goes to a direct reply-to so.
         to = self._delivery.reply_to if in_time else self._late
         await self._exchange.publish(message, routing_key=to, mandatory=not in_time)
+        if response["type"] in DEFERRALS:
+            # Discord has been told to wait by us: what follows becomes what fits that.
+            self._deferred_with = response["type"]
 
 
 async def serve(url, queue, handlers, prefix="holdfast"):

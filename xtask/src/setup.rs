@@ -71,6 +71,7 @@ pub(crate) fn run() -> Result<()> {
     let needs = NEEDS.iter().chain([&BROKER]).chain(END_TO_END_NEEDS.iter().filter(|_| end_to_end));
     install(&needs.filter(|need| !is_there(need)).collect::<Vec<_>>())?;
     enable_broker_plugin()?;
+    broker_takes_messages()?;
     for (component, probe) in COMPONENTS {
         if !Tool::new(probe).succeeds() {
             Tool::new("rustup component add")
@@ -94,6 +95,18 @@ fn enable_broker_plugin() -> Result<()> {
     plugins(&format!("enable {BROKER_PLUGIN}"))
         .run_attached()
         .with_context(|| format!("RabbitMQ's plugin {BROKER_PLUGIN} could not be enabled"))
+}
+
+/// With an alarm RabbitMQ takes no message, and everything that publishes waits without a word.
+fn broker_takes_messages() -> Result<()> {
+    let diagnostics = |line: &str| Tool::new(&format!("{}rabbitmq-diagnostics --quiet {line}", sudo()));
+    // One that doesn't run is missed soon enough.
+    ensure!(
+        !diagnostics("ping").succeeds() || diagnostics("check_alarms").succeeds(),
+        "RabbitMQ has an alarm and takes no messages: it is short of disk or memory (`rabbitmq-diagnostics alarms`); \
+         a target directory that nobody needs is a good thing to delete"
+    );
+    Ok(())
 }
 
 fn is_there(need: &Need) -> bool {

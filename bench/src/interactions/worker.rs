@@ -77,6 +77,7 @@ async fn answer(channel: &Channel, delivery: &Delivery) -> Result<()> {
         ticket: interaction.ticket,
         content_type: String::new(),
         body: ANSWER.into(),
+        ..InteractionReply::default()
     };
     let queue = delivery.properties.reply_to().clone().context("nobody wants the answer")?;
     let mut properties = BasicProperties::default().with_type(InteractionReply::TYPE.into());

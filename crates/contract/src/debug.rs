@@ -50,7 +50,7 @@ debug!(Interaction {
     schema, application, id, kind, name, guild_id, received_at_us, answer_by_ms, late_until_ms, trace, signature,
     timestamp; ticket, body
 });
-debug!(InteractionReply { schema, content_type; ticket, body });
+debug!(InteractionReply { schema, content_type, deferred_with; ticket, body });
 debug!(WebhookEvent { schema, application, name, received_at_us, hash, trace; body });
 debug!(RestRequest { schema, method, headers, priority, deadline_ms; path, body, idempotency_key });
 debug!(RestHeader { name; value });

@@ -42,6 +42,8 @@ pub struct Request {
     pub route: Option<String>,
     /// Status that was answered.
     pub status: u16,
+    /// Its header `traceparent`; empty without one.
+    pub trace: String,
 }
 
 /// Something a client did that Discord punishes or asks not to do.

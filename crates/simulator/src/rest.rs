@@ -51,6 +51,8 @@ async fn limited(State(hub): State<Arc<Hub>>, request: Request, next: Next) -> R
     let [least, most] = lock(&hub.rest).limits.latency_ms;
     let half_way = || Duration::from_micros(fastrand::u64(least..=most.max(least)) * 500);
     let (parts, body) = request.into_parts();
+    let trace = parts.headers.get("traceparent").and_then(|value| value.to_str().ok());
+    let trace = trace.unwrap_or_default().to_owned();
     let body = axum::body::to_bytes(body, MAX_BODY).await.unwrap_or_default();
     travel(half_way()).await;
     let fault = lock(&hub.rest_faults).pop_front();
@@ -81,7 +83,8 @@ async fn limited(State(hub): State<Arc<Hub>>, request: Request, next: Next) -> R
     if matches!(status, 401 | 403 | 429) && !shared && !banned {
         lock(&hub.rest).note_invalid(Instant::now());
     }
-    lock(&hub.records).requests.push(Recorded { at_ms: hub.at_ms(), method, path: whole, route, status });
+    let at_ms = hub.at_ms();
+    lock(&hub.records).requests.push(Recorded { at_ms, method, path: whole, route, status, trace });
     hub.changed();
     travel(half_way()).await;
     response

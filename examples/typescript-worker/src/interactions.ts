@@ -15,6 +15,9 @@ const MAX_LENGTH = 10_000;
 
 const PAUSE_MS = 1_000;
 
+/** Types of responses that say that more follows. */
+const DEFERRALS = [5, 6];
+
 /** An interaction response, as Discord's documentation has it. */
 export interface InteractionResponse {
   type: number;
@@ -32,6 +35,7 @@ export class Asked {
   readonly key: string;
   readonly data: any;
   readonly #interaction: Interaction;
+  #deferredWith = 0;
 
   constructor(
     readonly delivery: ConsumeMessage,
@@ -48,9 +52,11 @@ export class Asked {
     const { replyTo, correlationId } = this.delivery.properties;
     const now = Date.now();
     const inTime = now < answerByMs;
-    if (!inTime && now >= lateUntilMs) throw new TooLate();
+    const deferredWith = this.#deferredWith;
+    if (!inTime && !deferredWith && now >= lateUntilMs) throw new TooLate();
     const body = new TextEncoder().encode(JSON.stringify(response));
-    const reply = toBinary(InteractionReplySchema, create(InteractionReplySchema, { schema: 1, ticket, body }));
+    const fields = { schema: 1, ticket, body, deferredWith };
+    const reply = toBinary(InteractionReplySchema, create(InteractionReplySchema, fields));
     const properties = {
       type: InteractionReplySchema.typeName,
       contentType: 'application/x-protobuf',
@@ -65,6 +71,8 @@ export class Asked {
     await new Promise<void>((done, failed) => {
       this.channel.publish('', to, Buffer.from(reply), properties, (error) => (error ? failed(error) : done()));
     });
+    // Discord has been told to wait by us: what follows becomes what fits that.
+    if (DEFERRALS.includes(response.type)) this.#deferredWith = response.type;
   }
 }
 

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use holdfast_broker::{
-    Binding, Broker, ConsumerOptions, DeclareError, Exchange, ExchangeKind, Message, Names, Overflow, Queue,
-    QueueKind, Refusal, Request, Topology,
+    Binding, Broker, ConsumerOptions, DeclareError, Exchange, ExchangeKind, HEADER_TRACE, Message, Names,
+    Overflow, Queue, QueueKind, Refusal, Request, Topology,
 };
 use holdfast_contract::SCHEMA;
 use holdfast_contract::v1::rest_reply::Result as Outcome;
@@ -160,7 +160,11 @@ impl Front {
         }
         let uri = asked.path.parse().map_err(|_| invalid("path"))?;
         let target = self.outgoing.target(&uri).map_err(|problem| error_of(&problem))?;
-        let headers = headers(&asked.headers)?;
+        let mut headers = headers(&asked.headers)?;
+        let trace = request.message().headers.text(HEADER_TRACE);
+        if let Some(Ok(trace)) = trace.map(HeaderValue::from_str) {
+            headers.entry(HEADER_TRACE).or_insert(trace);
+        }
         if !self.outgoing.access.takes(&headers) {
             return Err(error_of(&Problem::access()));
         }

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use holdfast_rest::{Body, Call, Caller, Payload, Priority};
+use holdfast_service::Secret;
 use http::header::{ACCEPT_ENCODING, AUTHORIZATION, HeaderValue, USER_AGENT};
 use http::{HeaderMap, Method, Response, StatusCode, Uri};
 use tokio::time::Instant;
@@ -58,12 +59,14 @@ enum Gateway {
 
 impl Outgoing {
     pub(crate) fn new(config: Config, way: Way, metrics: Arc<Metrics>) -> Self {
-        let own = config.token.as_ref().and_then(|token| {
-            let mut value = HeaderValue::from_str(&format!("Bot {}", token.expose())).ok()?;
+        let token = config.token.as_ref().map(|token| Secret::new(format!("Bot {}", token.expose())));
+        let own = token.as_ref().and_then(|token| {
+            let mut value = HeaderValue::from_str(token.expose()).ok()?;
             value.set_sensitive(true);
             Some(value)
         });
-        let only = if config.only_own_token { config.token.clone() } else { None };
+        let listed = config.only_own_token || !config.tokens.is_empty();
+        let only = listed.then(|| config.tokens.iter().cloned().chain(token).collect());
         let access = Access { secret: config.secret.clone(), only };
         let default = own.clone().filter(|_| config.default_token);
         let sharing =
@@ -146,7 +149,10 @@ impl Outgoing {
         match path {
             "/gateway" => Some(Gateway::Plain),
             // Another bot's gateway isn't ours.
-            "/gateway/bot" if asked.headers.get(AUTHORIZATION) == self.own.as_ref() => Some(Gateway::Bot),
+            "/gateway/bot" => {
+                let token = asked.headers.get(AUTHORIZATION).or(self.default.as_ref());
+                (token == self.own.as_ref()).then_some(Gateway::Bot)
+            }
             _ => None,
         }
     }

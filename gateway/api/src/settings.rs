@@ -30,6 +30,8 @@ pub struct Config {
     pub default_token: bool,
     /// Whether other tokens are refused.
     pub only_own_token: bool,
+    /// Values of `Authorization` that are taken, and no others but the bot's own. Empty: no list.
+    pub tokens: Vec<Secret>,
     /// What callers have to show.
     pub secret: Option<Secret>,
     /// Whether bots are told to connect to `gateway_url`.
@@ -140,6 +142,7 @@ impl Config {
             api_url,
             default_token: own(api, "default_token", token.as_ref()),
             only_own_token: own(api, "only_own_token", token.as_ref()),
+            tokens: listed(api),
             token,
             secret: api.secret("secret"),
             gateway: api.flag("gateway", true),
@@ -183,6 +186,41 @@ impl Default for Config {
     }
 }
 
+/// The lines of `tokens_file`.
+fn listed(api: &Section<'_>) -> Vec<Secret> {
+    let Some(path) = api.optional_path("tokens_file") else { return Vec::new() };
+    let read = std::fs::read_to_string(path).map_err(|error| format!("cannot read the file: {error}"));
+    read.and_then(|text| parse_tokens(&text)).unwrap_or_else(|problem| {
+        api.problem("tokens_file", problem);
+        Vec::new()
+    })
+}
+
+/// Values of `Authorization`, one a line; a bare token is a bot's. Empty lines and those that begin with `#` say nothing.
+fn parse_tokens(text: &str) -> Result<Vec<Secret>, String> {
+    let lines = text.lines().map(str::trim).enumerate();
+    let lines = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
+    let tokens: Result<Vec<_>, _> = lines.map(|(number, line)| token(number + 1, line)).collect();
+    tokens.and_then(|tokens| {
+        if tokens.is_empty() {
+            Err("the file lists no token: nobody could use api".to_owned())
+        } else {
+            Ok(tokens)
+        }
+    })
+}
+
+fn token(line: usize, text: &str) -> Result<Secret, String> {
+    // Not a word of the line itself: it may hold a token.
+    let wrong = || format!("line {line} is neither a token nor `Bot TOKEN` nor `Bearer TOKEN`");
+    let (scheme, token) = text.split_once(' ').unwrap_or(("Bot", text));
+    let fits = token.bytes().all(|byte| byte.is_ascii_graphic()) && !token.is_empty();
+    if !fits || !["Bot", "Bearer"].contains(&scheme) {
+        return Err(wrong());
+    }
+    Ok(Secret::new(format!("{scheme} {token}")))
+}
+
 /// A flag that means something only with a token of the bot's own.
 fn own(api: &Section<'_>, key: &'static str, token: Option<&Secret>) -> bool {
     let flag = api.flag(key, false);
@@ -195,4 +233,29 @@ fn own(api: &Section<'_>, key: &'static str, token: Option<&Secret>) -> bool {
 /// A number that was checked to be in a range far below what a `usize` holds.
 fn size(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_of_tokens_has_one_a_line() {
+        let tokens = parse_tokens("# ours\n\nabc.def\r\n  Bot x \nBearer y\n").unwrap();
+        assert_eq!(tokens, ["Bot abc.def", "Bot x", "Bearer y"].map(Secret::new));
+    }
+
+    #[test]
+    fn a_list_that_cannot_be_meant_is_refused_without_a_word_of_it() {
+        for (text, problem) in [
+            ("", "lists no token"),
+            ("# Bot x", "lists no token"),
+            ("a\nBasic hunter2", "line 2 is neither"),
+            ("Bot hunter2 hunter2", "line 1 is neither"),
+            ("hunter\u{e9}2", "line 1 is neither"),
+        ] {
+            let said = parse_tokens(text).unwrap_err();
+            assert!(said.contains(problem) && !said.contains("hunter"), "{text}: {said}");
+        }
+    }
 }

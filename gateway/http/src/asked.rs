@@ -65,7 +65,7 @@ impl Asked {
             has_message: interaction.has_message(),
             deferral,
             answer_by_ms: after(config.answer_within),
-            late_until_ms: if late.is_zero() { 0 } else { after(late) },
+            late_until_ms: after(config.late_within),
             ..Ticket::new(kind, &interaction.token)
         };
         Self {
@@ -78,6 +78,12 @@ impl Asked {
             late_until: answer_by.max(posted.received + late),
             posted,
         }
+    }
+
+    /// Until when a later reply can be used without the worker's having told Discord itself to wait, in milliseconds of
+    /// Unix time. 0: it can't.
+    pub(crate) fn late_until_ms(&self) -> u64 {
+        if self.ticket.deferral == Deferral::None { 0 } else { self.ticket.late_until_ms }
     }
 }
 

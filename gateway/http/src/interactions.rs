@@ -2,10 +2,11 @@
 //! One interaction, from its signed body to its answer. Ways are asked one after the other until somebody answers; when
 //! the time is over Discord is told to wait, and what comes then goes `late`.
 
+use std::future::ready;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::StreamExt;
+use futures_util::stream;
 use holdfast_contract::v1::{Error, ErrorCode, ReplyOutcome};
 use holdfast_discord::interaction::{CallbackKind, Interaction, InteractionKind};
 use http::StatusCode;
@@ -16,7 +17,7 @@ use crate::answer::{self, Answer};
 use crate::asked::{Asked, Posted};
 use crate::front::Front;
 use crate::late::DEFERRED_BY;
-use crate::reply::Reply;
+use crate::reply::{Raw, Reply};
 use crate::settings::WayKind;
 use crate::ticket::{Deferral, Ticket};
 use crate::ways::{Failure, Receipt, Replies, Said};
@@ -91,13 +92,23 @@ async fn ask(front: &Arc<Front>, asked: &Arc<Asked>) -> Ended {
         let mut replies = front.ways.ask(*way, asked, left == 0);
         match timeout_at(asked.answer_by, replies.next()).await {
             Ok(Some(Ok(Said::Taken))) => return Ended::Taken,
+            // The worker has told Discord itself to wait, and this is what follows.
+            Ok(Some(Ok(said @ Said::Reply(Raw { deferred_with: 1.., .. }, _)))) => {
+                let replies = stream::once(ready(Ok(said))).chain(replies).boxed();
+                listen(front, asked.ticket.clone(), asked.answer_by, replies);
+                return Ended::Taken;
+            }
             Ok(Some(Ok(Said::Reply(raw, receipt)))) => {
                 return match raw.read(&asked.ticket, front.config.max_reply).await {
                     Ok(reply) => {
                         tell(front, asked, receipt, Ok(ReplyOutcome::Answered));
                         match told(reply.callback) {
-                            // The worker says that more follows.
-                            Some(deferral) => go_on(front, asked, deferral, replies),
+                            // The worker says that more follows. As long as it replies to whom it came from, we listen;
+                            // later it replies to the queue, or by Discord's REST API.
+                            Some(deferral) => {
+                                let ticket = Ticket { deferral, ..asked.ticket.clone() };
+                                listen(front, ticket, asked.answer_by, replies);
+                            }
                             None => front.late.answered(&asked.ticket, &front.tasks),
                         }
                         Ended::Answered(reply)
@@ -137,18 +148,6 @@ fn defer(front: &Arc<Front>, asked: &Arc<Asked>, cause: &'static str, replies: O
     }
     front.metrics.interaction(kind, "deferred");
     answer
-}
-
-/// Listens for what follows a worker's own deferral, as long as a worker replies to whom it came from: later it replies to
-/// the queue, or by Discord's REST API.
-fn go_on(front: &Arc<Front>, asked: &Asked, deferral: Deferral, replies: Replies) {
-    let late_until_ms = asked.posted.received_us / 1_000 + millis(front.config.late_within);
-    let ticket = Ticket { deferral, late_until_ms, ..asked.ticket.clone() };
-    listen(front, ticket, asked.answer_by, replies);
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX / 2)
 }
 
 /// Listens for what comes after Discord was told to wait.

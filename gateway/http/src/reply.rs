@@ -23,6 +23,8 @@ pub(crate) struct Raw {
     /// Empty: JSON.
     pub(crate) content_type: String,
     pub(crate) body: Bytes,
+    /// With which type the worker has told Discord to wait; 0: it hasn't.
+    pub(crate) deferred_with: u32,
 }
 
 /// A reply that may answer its interaction.
@@ -68,7 +70,7 @@ impl Raw {
 impl Reply {
     /// As the answer itself: content type and body, as the worker sent them.
     pub(crate) fn answer(self) -> (String, Bytes) {
-        let Raw { content_type, body } = self.raw;
+        let Raw { content_type, body, .. } = self.raw;
         (if content_type.is_empty() { JSON.to_owned() } else { content_type }, body)
     }
 
@@ -154,7 +156,7 @@ mod tests {
     #[tokio::test]
     async fn json_goes_on_as_it_is() {
         let body = Bytes::from_static(br#"{"type" : 4, "data":{"content":"hello"}}"#);
-        let raw = Raw { content_type: String::new(), body: body.clone() };
+        let raw = Raw { body: body.clone(), ..Raw::default() };
         let reply = raw.read(&ticket(), MAX).await.unwrap();
         assert_eq!(reply.callback, CallbackKind::Message);
         assert_eq!(reply.answer(), (JSON.to_owned(), body));
@@ -167,7 +169,7 @@ mod tests {
             --x\r\nContent-Disposition: form-data; name=\"files[0]\"; filename=\"a b.png\"\r\nContent-Type: image/png\r\n\r\n\
             \u{1}\r\n--y\r\n\r\n--x--\r\n";
         let content_type = "multipart/form-data; boundary=x".to_owned();
-        let raw = Raw { content_type: content_type.clone(), body: body.into() };
+        let raw = Raw { content_type: content_type.clone(), body: body.into(), ..Raw::default() };
         let reply = raw.clone().read(&ticket(), MAX).await.unwrap();
         assert_eq!(reply.answer(), (content_type, body.into()));
         let (other, _) = raw.clone().read(&ticket(), MAX).await.unwrap().message();
@@ -194,11 +196,11 @@ mod tests {
             ("multipart/form-data; boundary=x", "--x--\r\n"),
             ("multipart/form-data", "--x--\r\n"),
         ] {
-            let raw = Raw { content_type: content_type.to_owned(), body: body.into() };
+            let raw = Raw { content_type: content_type.to_owned(), body: body.into(), ..Raw::default() };
             let error = raw.read(&ticket(), MAX).await.err().expect(body);
             assert_eq!(error.code(), ErrorCode::InvalidArgument, "{body}");
         }
-        let large = Raw { content_type: String::new(), body: vec![b' '; MAX + 1].into() };
+        let large = Raw { body: vec![b' '; MAX + 1].into(), ..Raw::default() };
         let error = large.read(&ticket(), MAX).await.err().expect("it is too large");
         assert_eq!(error.code(), ErrorCode::TooLarge);
     }

@@ -6,11 +6,11 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
-use holdfast_broker::{HEADER_WEBHOOK, Message};
+use holdfast_broker::{HEADER_TRACE, HEADER_WEBHOOK, Message};
 use holdfast_contract::v1::{Error, ErrorCode, WebhookFile, WebhookMessage, webhook_message::Operation};
 use holdfast_rest::ledger_key;
-use http::Method;
 use http::uri::PathAndQuery;
+use http::{HeaderValue, Method};
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
@@ -35,6 +35,8 @@ pub(crate) struct Job {
     pub(crate) deadline: Instant,
     /// Its name in the ledger.
     pub(crate) key: Option<String>,
+    /// W3C trace context, passed on to Discord.
+    pub(crate) trace: Option<HeaderValue>,
 }
 
 /// The path holds the token, the body what a user said.
@@ -93,7 +95,8 @@ impl Job {
         let target = target.parse().map_err(|_| invalid("token"))?;
         let repeatable = method != Method::POST;
         let (webhook, again) = (webhook_id, false);
-        Ok(Self { webhook, operation, method, target, content, repeatable, again, deadline, key })
+        let trace = message.headers.text(HEADER_TRACE).and_then(|trace| HeaderValue::from_str(trace).ok());
+        Ok(Self { webhook, operation, method, target, content, repeatable, again, deadline, key, trace })
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
+use holdfast_broker::HEADER_TRACE;
 use holdfast_contract::v1::{Error, ErrorCode, RestHeader, RestResponse};
 use holdfast_rest::{
     AfterLoss, Body, BodyError, Call, CallError, Caller, Forwarder, Payload, Refusal, UpstreamError,
@@ -104,7 +105,7 @@ impl Sender {
         wanted: impl Fn() -> W,
         may_be_done: bool,
     ) -> Attempt {
-        let (payload, headers) = match self.payload(&job.content).await {
+        let (payload, mut headers) = match self.payload(&job.content).await {
             Ok(payload) => payload,
             Err(error @ UploadError::Unknown) => {
                 return Attempt::Over(failed(ErrorCode::UnknownUpload, error.to_string()));
@@ -113,6 +114,9 @@ impl Sender {
                 return Attempt::Later(Error::new(ErrorCode::UnknownUpload, error.to_string()), None);
             }
         };
+        if let Some(trace) = &job.trace {
+            headers.insert(HEADER_TRACE, trace.clone());
+        }
         let call = Call {
             method: job.method.clone(),
             target: job.target.clone(),

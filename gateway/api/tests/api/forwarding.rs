@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 //! What goes through unchanged, and what is answered here.
 
+use holdfast_service::Secret;
 use http::StatusCode;
 use http_body_util::Full;
 
@@ -57,12 +58,36 @@ async fn each_token_is_its_own_and_none_is_none() {
 }
 
 #[tokio::test]
+async fn tokens_that_are_not_listed_stay_out() {
+    let listed =
+        |config: &mut holdfast_api::Config| config.tokens = vec![Secret::new(format!("Bot {OTHER}"))];
+    let stage = configured(|_| {}, listed).await;
+    for (token, status) in
+        [(TOKEN, StatusCode::OK), (OTHER, StatusCode::OK), ("wrong", StatusCode::UNAUTHORIZED)]
+    {
+        let answer = stage.api.send(request_of(token, "GET", "/api/v10/users/@me", "")).await;
+        assert_eq!(answer.status, status, "{token}");
+    }
+    assert_eq!(stage.discord.requests().len(), 2, "the third never left");
+}
+
+#[tokio::test]
+async fn the_trace_is_passed_on() {
+    let stage = stage(|_| {}).await;
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let mut traced = request("GET", "/api/v10/users/@me", "");
+    traced.headers_mut().insert("traceparent", trace.parse().expect("a value"));
+    assert_eq!(stage.api.send(traced).await.status, StatusCode::OK);
+    assert_eq!(stage.discord.requests()[0].trace, trace);
+}
+
+#[tokio::test]
 async fn a_default_token_stands_in_where_there_is_none_and_a_secret_keeps_others_out() {
     let stage = configured(
         |_| {},
         |config| {
             config.default_token = true;
-            config.secret = Some(holdfast_service::Secret::new("proxy-secret"));
+            config.secret = Some(Secret::new("proxy-secret"));
         },
     )
     .await;

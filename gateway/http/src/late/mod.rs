@@ -78,12 +78,13 @@ impl Late {
         deferred: Instant,
     ) -> Result<ReplyOutcome, Error> {
         let left = Duration::from_millis(ticket.late_until_ms.saturating_sub(unix_ms()));
-        if ticket.deferral == Deferral::None || left.is_zero() {
+        let deferral = told(raw.deferred_with)?.unwrap_or(ticket.deferral);
+        if deferral == Deferral::None || left.is_zero() {
             return Err(Error::new(ErrorCode::TooLate, "such an interaction can't be answered any more"));
         }
         let deadline = Instant::now() + left;
         let reply = raw.read(ticket, self.max_reply).await?;
-        let Some(becomes) = request::becomes(reply.callback, ticket.deferral)? else {
+        let Some(becomes) = request::becomes(reply.callback, deferral)? else {
             return Ok(ReplyOutcome::NothingToDo);
         };
         sleep_until(deferred.min(deadline)).await;
@@ -125,6 +126,16 @@ impl Late {
 impl Drop for Listening {
     fn drop(&mut self) {
         self.late.listeners().remove(&self.key);
+    }
+}
+
+/// What a worker has told Discord itself, by the type of its callback.
+pub(crate) fn told(callback: u32) -> Result<Option<Deferral>, Error> {
+    match callback {
+        0 => Ok(None),
+        5 => Ok(Some(Deferral::Message { ephemeral: false })),
+        6 => Ok(Some(Deferral::Update)),
+        _ => Err(Error::new(ErrorCode::InvalidArgument, "deferred_with is 5, 6, or left out")),
     }
 }
 

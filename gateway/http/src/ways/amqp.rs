@@ -109,7 +109,7 @@ fn publication(broker: &Broker, asked: &Asked) -> Publication {
         guild_id: asked.guild,
         received_at_us: posted.received_us,
         answer_by_ms: asked.ticket.answer_by_ms,
-        late_until_ms: asked.ticket.late_until_ms,
+        late_until_ms: asked.late_until_ms(),
         trace: posted.trace.clone(),
         signature: posted.signature.clone(),
         timestamp: posted.timestamp.clone(),
@@ -160,7 +160,8 @@ pub(crate) fn read(broker: &Broker, message: &Message) -> (Result<InteractionRep
 
 /// What the worker wants Discord to have.
 pub(crate) fn raw(reply: InteractionReply) -> Raw {
-    Raw { content_type: reply.content_type, body: reply.body }
+    let InteractionReply { content_type, body, deferred_with, .. } = reply;
+    Raw { content_type, body, deferred_with }
 }
 
 impl Receipt {

@@ -83,7 +83,10 @@ impl Worker {
         let content_type = head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let content_type = content_type.unwrap_or_default().to_owned();
         let body = Limited::new(body, self.max_reply).collect().await.map_err(|_| Failure::Lost)?;
-        Ok(Answered { status: head.status, raw: Raw { content_type, body: body.to_bytes() } })
+        Ok(Answered {
+            status: head.status,
+            raw: Raw { content_type, body: body.to_bytes(), ..Raw::default() },
+        })
     }
 
     /// Asks, and waits until a reply is of no use any more.

@@ -2,10 +2,13 @@
 //! Replies that come after Discord was told to wait.
 
 use holdfast_contract::v1::{Error, ErrorCode, InteractionReply, ReplyOutcome};
+use holdfast_http::settings::{Defer, Kinds, WayKind};
 use holdfast_simulator::{Press, Pressed};
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
-use crate::support::{Ask, Stage, Worker, command, hello, press, reply, stage};
+use crate::support::{Ask, Stage, Worker, command, hello, press, reply, route, stage};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_late_message_edits_the_deferred_one() {
@@ -151,6 +154,50 @@ async fn what_follows_a_workers_own_deferral_at_once_is_sent() {
     stage.end().await;
 }
 
+/// What Holdfast would have told Discord doesn't count where the worker has told something else.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_follows_a_workers_own_deferral_follows_what_it_said() {
+    let stage = stage(|config| {
+        quick(config);
+        config.routes = vec![route(Kinds::All, "*", &[WayKind::Amqp], Defer::Never)];
+    })
+    .await;
+    let mut worker = stage.worker(&["#"]).await;
+    let answering = async {
+        let ask = worker.next().await;
+        ask.reply(reply(&ask.interaction, r#"{"type":6}"#)).await;
+        ask
+    };
+    let (pressed, ask) = tokio::join!(stage.press(press(3, "vote")), answering);
+    assert_eq!((pressed.answer, ask.interaction.late_until_ms), (json!({ "type": 6 }), 0));
+    let update = reply(&ask.interaction, r#"{"type":7,"data":{"content":"voted"}}"#);
+    let forgotten = ask.reply_late_and_hear(update.clone()).await.error;
+    assert_eq!(forgotten.map(|error| error.code()), Some(ErrorCode::TooLate));
+    let wrong = ask.reply_late_and_hear(InteractionReply { deferred_with: 4, ..update.clone() }).await.error;
+    assert_eq!(wrong.map(|error| error.code()), Some(ErrorCode::InvalidArgument));
+    let told = InteractionReply { deferred_with: 6, ..update };
+    assert_eq!(ask.reply_late_and_hear(told).await.outcome(), ReplyOutcome::SentLate);
+    assert_eq!(stage.discord.followed(&pressed.token).edits, [json!({ "content": "voted" })]);
+    stage.end().await;
+}
+
+/// Nothing is left to answer where a worker has called Discord back itself: what it replies follows that.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_follows_a_workers_own_callback_is_no_answer() {
+    let stage = stage(|_| {}).await;
+    let mut worker = stage.worker(&["#"]).await;
+    let answering = async {
+        let ask = worker.next().await;
+        call_back(&stage, &ask, r#"{"type":5}"#).await;
+        ask.reply(InteractionReply { deferred_with: 5, ..hello(&ask.interaction, "thought") }).await;
+    };
+    let (pressed, ()) = tokio::join!(stage.press(command("think")), answering);
+    assert_eq!((pressed.status, pressed.failure.as_deref()), (202, None));
+    let followed = stage.followed(&pressed, |followed| !followed.edits.is_empty()).await;
+    assert_eq!(followed.edits, [json!({ "content": "thought" })]);
+    stage.end().await;
+}
+
 /// What Discord refuses hasn't answered anything: the worker hears why, and may mend it.
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_reply_that_discord_refuses_another_one_counts() {
@@ -193,6 +240,23 @@ async fn a_late_reply_survives_a_restart() {
     let followed = stage.followed(&pressed, |followed| !followed.edits.is_empty()).await;
     assert_eq!(followed.edits, [json!({ "content": "after all" })]);
     stage.end().await;
+}
+
+/// Answers by Discord's REST API.
+async fn call_back(stage: &Stage, ask: &Ask, response: &str) {
+    let base = stage.discord.api_url().strip_prefix("http://").expect("without TLS");
+    let (host, path) = base.split_once('/').expect("a path");
+    let (id, token) = (ask.interaction.id, ask.body()["token"].as_str().expect("a token").to_owned());
+    let request = format!(
+        "POST /{path}/interactions/{id}/{token}/callback HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n{response}",
+        response.len()
+    );
+    let mut discord = TcpStream::connect(host).await.expect("it listens");
+    discord.write_all(request.as_bytes()).await.expect("sent");
+    let mut answer = String::new();
+    discord.read_to_string(&mut answer).await.expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
 }
 
 /// Discord is told to wait soon.

@@ -9,7 +9,7 @@ use holdfast_contract::v1::{
 };
 use holdfast_simulator::RestFault;
 
-use super::stage::{Stage, delete, edit, limited, of, outcome, say, until};
+use super::stage::{Stage, TRACE, delete, edit, limited, of, outcome, say, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_of_each_webhook_go_in_order_over_rabbitmq() {
@@ -56,6 +56,8 @@ async fn a_message_is_edited_and_deleted() {
     assert_eq!(outcome(&stage.ask(edit(7, id, "second")).await), (None, Some(200)));
     assert_eq!(stage.said(7), ["second"]);
     assert_eq!(outcome(&stage.ask(delete(7, id)).await), (None, Some(204)));
+    let traces: Vec<_> = stage.discord.requests().into_iter().map(|request| request.trace).collect();
+    assert_eq!(traces, [TRACE; 3]);
     assert!(stage.said(7).is_empty());
     // One missing message is no dead webhook.
     let missing = stage.ask(edit(7, id, "third")).await;

@@ -4,8 +4,8 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use holdfast_broker::{
-    Binding, Broker, BrokerSettings, Consumer, ConsumerOptions, Delivery, HEADER_REASON, HEADER_WEBHOOK,
-    Message, Publication, Queue, QueueKind, Requester, Topology,
+    Binding, Broker, BrokerSettings, Consumer, ConsumerOptions, Delivery, HEADER_REASON, HEADER_TRACE,
+    HEADER_WEBHOOK, Message, Publication, Queue, QueueKind, Requester, Topology,
 };
 use holdfast_contract::v1::{
     DeleteWebhookMessage, EditWebhookMessage, Error, ErrorCode, ExecuteWebhook, WebhookMessage, WebhookReply,
@@ -18,6 +18,9 @@ use tokio_util::sync::CancellationToken;
 
 /// How long anything may take that isn't bound by a limit.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
+
+/// What every message of a worker's is traced by.
+pub(crate) const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
 const RABBITMQ: &str = "amqp://guest:guest@127.0.0.1:5672";
 const REDIS: &str = "redis://127.0.0.1:6379";
@@ -117,7 +120,9 @@ impl Stage {
     }
 
     pub(crate) fn publication(&self, message: &WebhookMessage) -> Publication {
-        let mut body = Message::of(message).header(HEADER_WEBHOOK, message.webhook_id.to_string());
+        let mut body = Message::of(message)
+            .header(HEADER_WEBHOOK, message.webhook_id.to_string())
+            .header(HEADER_TRACE, TRACE);
         body.properties.persistent = true;
         Publication::new(self.broker.names().webhook(), "", body).mandatory()
     }

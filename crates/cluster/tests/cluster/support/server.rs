@@ -53,6 +53,17 @@ impl Server {
         say().or_else(|error| if error.is_io_error() { say() } else { Err(error) }).unwrap()
     }
 
+    /// Whether what was written up to now has reached a server that copies this one. Writes something itself: only what
+    /// came by the same connection is waited for.
+    pub(crate) fn is_copied(&self, within_ms: u32) -> bool {
+        let ask = || {
+            let mut connection = self.connection()?;
+            let () = redis::cmd("SET").arg("copied?").arg("").query(&mut connection)?;
+            redis::cmd("WAIT").arg(1).arg(within_ms).query::<i64>(&mut connection)
+        };
+        ask().or_else(|error| if error.is_io_error() { ask() } else { Err(error) }).unwrap() > 0
+    }
+
     fn connection(&self) -> redis::RedisResult<redis::Connection> {
         redis::Client::open(self.url())?.get_connection_with_timeout(Duration::from_secs(1))
     }

@@ -120,6 +120,7 @@ pub(crate) fn reply(interaction: &Interaction, body: &str) -> InteractionReply {
         ticket: interaction.ticket.clone(),
         content_type: String::new(),
         body: body.to_owned().into(),
+        deferred_with: 0,
     }
 }
 
