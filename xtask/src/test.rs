@@ -79,25 +79,19 @@ fn end_to_end(steps: &mut Steps, full: bool) {
         println!("==> end to end: no e2e/run.mjs, left out");
         return;
     }
-    // The plain run takes the binaries of the tests' own profile: a release build alone would cost a
-    // quarter of the time that CI has.
-    let (build, folder, run) = if full {
-        (
-            "cargo build --quiet --release -p holdfast -p holdfast-simulator",
-            "release",
-            "node e2e/run.mjs --full",
-        )
-    } else {
-        ("cargo build --quiet -p holdfast -p holdfast-simulator", "debug", "node e2e/run.mjs")
-    };
+    // The plain run takes the binaries that the tests have been built with: others would be built with other features of
+    // the same libraries, so with all of them once more.
+    let (folder, run) =
+        if full { ("release", "node e2e/run.mjs --full") } else { ("debug", "node e2e/run.mjs") };
     if full {
         // The workspace's tests have run it with zstd: twilight is compiled for one compression at a time.
         for (compression, features) in [("zlib", " --features zlib"), ("no compression", "")] {
             let run = format!("cargo test -p holdfast-e2e-twilight --quiet --no-default-features{features}");
             steps.tool(&format!("twilight, {compression}"), Tool::new(&run).counted_as(Runner::Cargo));
         }
+        let build = "cargo build --quiet --release -p holdfast -p holdfast-simulator";
+        steps.tool("build for end to end", Tool::new(build));
     }
-    steps.tool("build for end to end", if full { Tool::new(build) } else { linted(Tool::new(build)) });
     let target = workspace::target();
     let binary = |name: &str| target.join(folder).join(name).to_string_lossy().into_owned();
     let tests = Tool::new(run)
