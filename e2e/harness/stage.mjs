@@ -104,6 +104,12 @@ export class Stage {
     return bot;
   }
 
+  /** Nobody is connected any more: what is written to a connection that has just died counts as given. */
+  async alone() {
+    if (!this.holdfast) return;
+    await until('Holdfast has seen its clients go', async () => /^holdfast_ws_client_connections 0$/m.test(await this.holdfast.metrics()));
+  }
+
   /**
    * Discord takes one IDENTIFY per shard bucket in five seconds and an operator who restarts a bot
    * at once gets op 9. Behind Holdfast nobody waits.

@@ -15,6 +15,7 @@ const RATE = 200;
 /** Starts the bot anew after kill -9 and says what had been sent when it was gone. */
 async function diesAndComesBack(stage, bot) {
   await bot.kill();
+  await stage.alone();
   // Asked after its end: all that comes from here on comes while it is away.
   const gone = await stage.simulator.sent();
   await stage.identifyAllowed();

@@ -30,6 +30,7 @@ story(
 
     'gets what it missed': async (stage, client, { bot }) => {
       await bot.kill();
+      await stage.alone();
       await stage.simulator.traffic({ burst: 50 });
       await stage.simulator.trafficOver();
       bot.start();
