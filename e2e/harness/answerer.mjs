@@ -3,12 +3,9 @@
 // reports what arrives. One that was killed can be born again.
 
 import { existsSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
 import { Program } from './program.mjs';
 import { until } from './until.mjs';
 import { LANGUAGES } from './worker.mjs';
-
-const SCRIPTS = { python: 'interactions_worker.py', typescript: 'interactions-worker.mjs' };
 
 export class Answerer {
   #program;
@@ -25,8 +22,8 @@ export class Answerer {
   }
 
   start() {
-    const script = fileURLToPath(new URL(`../bots/${SCRIPTS[this.name]}`, import.meta.url));
-    this.#program = new Program(this.name, LANGUAGES[this.name].command, [script], {
+    const { command, bot } = LANGUAGES[this.name];
+    this.#program = new Program(this.name, command, bot('interactions'), {
       env: { E2E_BOT: JSON.stringify(this.#settings) },
       onLine: (line, stream) => {
         if (stream === 'stdout' && line.startsWith('{')) this.reports.push(JSON.parse(line));

@@ -3,7 +3,15 @@
 // Ends with the test process at the latest: nothing is left behind.
 
 import { spawn } from 'node:child_process';
+import { resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { eachLine, Tail } from './lines.mjs';
+
+/** What cargo has built for development, by its name. */
+export function built(name) {
+  const root = fileURLToPath(new URL('../..', import.meta.url));
+  return resolve(root, process.env.CARGO_TARGET_DIR ?? 'target', 'debug', name);
+}
 
 const running = new Set();
 process.on('exit', () => {

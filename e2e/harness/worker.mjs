@@ -6,32 +6,38 @@ import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { Ledger } from './ledger.mjs';
-import { Program } from './program.mjs';
+import { Program, built } from './program.mjs';
 import { until } from './until.mjs';
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 
-/** language → its command line, a file that tells whether it has been set up, and its scripts that end by themselves. */
+/**
+ * language → its command, a file that tells whether it has been set up, and its arguments for each bot: `worker`,
+ * `interactions`, and `commands` and `rest`, which end by themselves.
+ */
 export const LANGUAGES = {
   python: {
     command: here('../../examples/python-worker/.venv/bin/python'),
-    args: ['-u', here('../bots/amqp_worker.py')],
+    bot: (name) => ['-u', here(`../bots/${name === 'interactions' ? 'interactions_worker' : `amqp_${name}`}.py`)],
     built: here('../../examples/python-worker/generated/holdfast/v1/event_pb2.py'),
-    script: (name) => here(`../bots/amqp_${name}.py`),
   },
   typescript: {
     command: process.execPath,
-    args: ['--no-warnings', here('../bots/amqp-worker.mjs')],
+    bot: (name) => ['--no-warnings', here(`../bots/${name === 'interactions' ? 'interactions-worker' : `amqp-${name}`}.mjs`)],
     built: here('../../examples/typescript-worker/dist/consumer.js'),
-    script: (name) => here(`../bots/amqp-${name}.mjs`),
+  },
+  rust: {
+    command: built('holdfast-e2e-rust'),
+    bot: (name) => [name],
+    built: built('holdfast-e2e-rust'),
   },
 };
 
-/** Runs a script to its end; its reports by name. */
+/** Runs a bot to its end; its reports by name. */
 export async function reports(stage, language, name, settings) {
-  const { command, script } = LANGUAGES[language];
+  const { command, bot } = LANGUAGES[language];
   const said = {};
-  const program = new Program(language, command, [script(name)], {
+  const program = new Program(language, command, bot(name), {
     env: { E2E_BOT: JSON.stringify(settings) },
     onLine: (line, stream) => {
       if (stream !== 'stdout') return;
@@ -40,7 +46,7 @@ export async function reports(stage, language, name, settings) {
     },
   });
   stage.workers.push(program);
-  await until('the script is over', () => program.ended, { describe: () => program.tail });
+  await until('the bot is over', () => program.ended, { describe: () => program.tail });
   assert.deepEqual([program.ended.code, said.over], [0, {}], String(program.tail));
   return said;
 }
@@ -67,8 +73,8 @@ export class Worker {
   }
 
   start(overrides = {}) {
-    const { command, args } = this.#language;
-    this.#program = new Program(this.name, command, args, {
+    const { command, bot } = this.#language;
+    this.#program = new Program(this.name, command, bot('worker'), {
       env: { E2E_BOT: JSON.stringify({ ...this.#settings, ...overrides }) },
       onLine: (line, stream) => stream === 'stdout' && this.#report(line),
     });

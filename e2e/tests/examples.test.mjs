@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { BINARY } from '../harness/holdfast.mjs';
-import { Program } from '../harness/program.mjs';
+import { Program, built } from '../harness/program.mjs';
 import { RabbitMq } from '../harness/rabbitmq.mjs';
 import { until } from '../harness/until.mjs';
 
@@ -17,11 +17,13 @@ const WORKERS = {
   'python-worker': [PYTHON, examples('python-worker/worker.py')],
   'typescript-worker': [process.execPath, examples('typescript-worker/dist/worker.js')],
   'go-worker': [examples('go-worker/worker')],
+  'rust-worker': [built('worker'), 'events'],
 };
 
 const ANSWERERS = {
   'python-worker': [PYTHON, examples('python-worker/interactions_worker.py')],
   'typescript-worker': [process.execPath, examples('typescript-worker/dist/interactions-worker.js')],
+  'rust-worker': [built('worker'), 'interactions'],
 };
 
 /** Plays with `start`, which starts programs, and `up`, which starts Holdfast with one of the examples' settings. */
@@ -46,6 +48,21 @@ async function withExample(play) {
     await Promise.all(programs.map((program) => program.kill()));
     await rabbitmq.close();
   }
+}
+
+/** Waits for something that Holdfast says, and gives it. */
+function said(holdfast, what) {
+  return until('it listens', () => String(holdfast.tail).match(what)?.[1], { describe: () => holdfast.tail });
+}
+
+/** Asks the control routes of the simulated Discord, whose address is the first of two that Holdfast says. */
+async function simulated(holdfast) {
+  const url = await said(holdfast, /REST +(\S+)\/api/);
+  return async (path, body) => {
+    const headers = { 'content-type': 'application/json' };
+    const method = body ? 'POST' : 'GET';
+    return (await fetch(`${url}/control/${path}`, { method, headers, body: body && JSON.stringify(body) })).json();
+  };
 }
 
 for (const [name, [command, ...args]] of Object.entries(WORKERS)) {
@@ -75,23 +92,22 @@ const PRESSES = [
   [{ kind: 2, name: 'think' }, { type: 5, data: { flags: 64 } }, { content: '42' }],
 ];
 
+/** What only some of them show: here, to defer by themselves. */
+const MORE_PRESSES = {
+  'rust-worker': [[{ kind: 2, name: 'ponder' }, { type: 5, data: { flags: 64 } }, { content: '43' }]],
+};
+
 for (const [name, [command, ...args]] of Object.entries(ANSWERERS)) {
   test(`examples: ${name} answers interactions`, { timeout: 120_000 }, () =>
     withExample(async ({ rabbitmq, start, up }) => {
       const holdfast = up('interactions.toml', { HOLDFAST__HTTP__LISTEN: '127.0.0.1:0', HOLDFAST__API__LISTEN: '127.0.0.1:0' });
-      const said = (what) => String(holdfast.tail).match(what)?.[1];
-      const url = await until('it listens', () => said(/webhooks +(\S+)/), { describe: () => holdfast.tail });
-      // The first of two is the simulated Discord.
-      const discord = said(/REST +(\S+)\/api/);
-      const control = async (path, press) => {
-        const headers = { 'content-type': 'application/json' };
-        const body = press && JSON.stringify({ url, ...press });
-        return (await fetch(`${discord}/control/${path}`, { method: press ? 'POST' : 'GET', headers, body })).json();
-      };
+      const url = await said(holdfast, /webhooks +(\S+)/);
+      const discord = await simulated(holdfast);
+      const control = (path, press) => discord(path, press && { url, ...press });
       const worker = start(name, command, args, { env: { AMQP_URL: rabbitmq.url(rabbitmq.ofWorkers), PREFIX: rabbitmq.prefix } });
       const answers = async () => (await control('press', PRESSES[0][0])).answer?.type === 4;
       await until('the worker is there', answers, { describe: () => `${worker.tail}\n${holdfast.tail}` });
-      for (const [press, answer, edit] of PRESSES) {
+      for (const [press, answer, edit] of [...PRESSES, ...(MORE_PRESSES[name] ?? [])]) {
         const pressed = await control('press', press);
         assert.deepEqual([pressed.answer, pressed.failure], [answer, null]);
         if (!edit) continue;
@@ -103,3 +119,37 @@ for (const [name, [command, ...args]] of Object.entries(ANSWERERS)) {
     }),
   );
 }
+
+test('examples: rust-worker sends commands, a request and messages by a webhook', { timeout: 120_000 }, () =>
+  withExample(async ({ rabbitmq, start, up }) => {
+    const holdfast = up('holdfast.toml', { HOLDFAST__API__LISTEN: '127.0.0.1:0', HOLDFAST__WEBHOOK__PARTITIONS: '1' });
+    const discord = await simulated(holdfast);
+    const run = async (...words) => {
+      const lines = [];
+      const worker = start('rust-worker', built('worker'), words, {
+        env: { AMQP_URL: rabbitmq.url(rabbitmq.ofWorkers), PREFIX: rabbitmq.prefix, DISCORD_TOKEN: 'simulated-token' },
+        onLine: (line, stream) => void (stream === 'stdout' && lines.push(line)),
+      });
+      assert.deepEqual(await worker.exit, { code: 0, signal: null }, String(worker.tail));
+      return lines;
+    };
+    // There is a message of each guild: so each shard has its session.
+    const sent = async () => Object.entries((await discord('traffic')).sent);
+    const live = async () => (await sent()).every(([, count]) => count > 0) && (await sent()).length > 0;
+    await until('all shards have messages', live, { describe: () => holdfast.tail });
+    const [[guild]] = await sent();
+    const { channels, members } = await discord(`guild/${guild}`);
+
+    const told = await run('commands', guild);
+    assert.deepEqual(told.slice(0, 2).toSorted(), [0, 1].map((shard) => `shard ${shard} of 2 plays chess`));
+    const chunks = told.slice(2).map((line) => /^chunk (\d+) of (\d+): (\d+) members$/.exec(line).slice(1).map(Number));
+    assert.deepEqual(chunks.map(([chunk, of]) => [chunk, of]), chunks.map((_, index) => [index + 1, chunks.length]));
+    assert.equal(chunks.reduce((sum, [, , count]) => sum + count, 0), members.length);
+
+    const { id: channel } = channels.find(({ type }) => type === 0);
+    assert.match((await run('rest', channel, 'hello')).join(), /^message \d+$/);
+    assert.match((await run('webhooks', '1181384788765712385', 'webhook-token', 'hello')).join(), /^message \d+$/);
+    const messages = await discord('webhook_messages');
+    assert.deepEqual(messages.map(({ body }) => body.content), ['And now:', 'hello']);
+  }),
+);

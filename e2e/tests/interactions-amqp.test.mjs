@@ -14,6 +14,7 @@ import { LANGUAGES } from '../harness/worker.mjs';
 /** Types of interactions, and of what answers them. */
 const [COMMAND, COMPONENT, AUTOCOMPLETE, MODAL] = [2, 3, 4, 5];
 const [MESSAGE, DEFERRED, DEFERRED_UPDATE, UPDATE, CHOICES, FORM] = [4, 5, 6, 7, 8, 9];
+const EPHEMERAL = 64;
 
 /** There is no `ws` here. */
 const TO_A_BOT = ['[[http.routes]]', 'name = "bot"', 'to = ["websocket"]'];
@@ -55,7 +56,7 @@ function isAsked({ worker }, key, times = 1) {
   return worker.until(`${key} arrives`, () => worker.of('asked').filter((report) => report.key === key).length >= times);
 }
 
-const steps = {
+const stepsOf = (language) => ({
   'a message, an update, choices, a modal, at once': async (stage) => {
     const { worker } = stage;
     // Its queue is bound when something comes.
@@ -161,6 +162,16 @@ const steps = {
     assert.deepEqual(await edits(stage, pressed), [{ content: 'as told' }]);
   },
 
+  ...(language === 'rust' && {
+    'what a worker has deferred itself outlives http': async (stage) => {
+      const pressed = await assertAnswer(stage, 'deferring', COMMAND, { type: DEFERRED, data: { flags: EPHEMERAL } });
+      // Before it has sent anything: it waits a second for Discord to have the deferral.
+      await stage.http.kill();
+      await stage.http.start();
+      assert.deepEqual(await edits(stage, pressed), [{ content: 'deferred' }]);
+    },
+  }),
+
   'RabbitMQ is out of reach for http: Discord is told to wait, and to send its events again': async (stage) => {
     const { simulator, http, worker, rabbitmq } = stage;
     rabbitmq.ofHoldfast.hold();
@@ -216,7 +227,7 @@ const steps = {
     assert.equal((await http.terminate()).code, 0);
     await answered;
   },
-};
+});
 
 for (const language of Object.keys(LANGUAGES)) {
   test(`holdfast: a ${language} worker answers what Discord posts`, { timeout: 300_000 }, async (t) => {
@@ -227,7 +238,7 @@ for (const language of Object.keys(LANGUAGES)) {
     try {
       stage.http = await Http.start(simulator, [...TO_A_BOT, ...rabbitmq.broker()]);
       stage.worker = new Answerer(language, { url: rabbitmq.url(rabbitmq.ofWorkers), prefix: rabbitmq.prefix }).start();
-      for (const [step, play] of Object.entries(steps)) {
+      for (const [step, play] of Object.entries(stepsOf(language))) {
         let done = false;
         await t.test(step, async () => {
           try {

@@ -21,6 +21,13 @@ const FULL_CASES: &str = "4096";
 /// Tells tests to do all that they can: longer outages, more connections, a soak of minutes.
 const FULL: &str = "HOLDFAST_TEST_FULL";
 
+/// Packages that aren't of the workspace: an example that can be copied as it is, and what plays it. `e2e/setup.sh` builds
+/// them, `e2e/run.mjs` tests them.
+const APART: &[(&str, &str)] = &[
+    ("the worker in Rust", "examples/rust-worker/Cargo.toml"),
+    ("what plays it", "e2e/bots/rust/Cargo.toml"),
+];
+
 /// Sets up and runs everything.
 pub(crate) fn run(full: bool) -> ExitCode {
     let mut steps = Steps::within((!full).then_some(BUDGET));
@@ -28,6 +35,10 @@ pub(crate) fn run(full: bool) -> ExitCode {
     without_a_build(&mut steps);
     // Its libraries come with its first run; kubectl and helm do more where they are.
     steps.tool("Kubernetes manifests", Tool::new("bash deploy/kubernetes/check.sh"));
+    if full {
+        // Their libraries are checked for them alone, with the features that they ask for.
+        apart(&mut steps);
+    }
     rust_tests(&mut steps, full);
     end_to_end(&mut steps, full);
     steps.close()
@@ -46,6 +57,21 @@ fn without_a_build(steps: &mut Steps) {
     }
     steps.own("direction of dependencies", check::dependencies::run);
     steps.tool("format", Tool::new("cargo fmt --all -- --check -l --color never"));
+    for (name, manifest) in APART {
+        let format = format!("cargo fmt --manifest-path {manifest} -- --check -l --color never");
+        steps.tool(&format!("format, {name}"), Tool::new(&format));
+    }
+}
+
+fn apart(steps: &mut Steps) {
+    // Not into a folder of each package's own: that isn't kept from one run to the next.
+    let target = workspace::target();
+    for (name, manifest) in APART {
+        let lint =
+            format!("cargo clippy --manifest-path {manifest} --locked --all-targets --quiet -- -D warnings");
+        let lint = Tool::new(&lint).environment("CARGO_TARGET_DIR", &target.to_string_lossy());
+        steps.tool(&format!("clippy, {name}"), lint);
+    }
 }
 
 /// Builds through clippy: what it lints it compiles as well, so that a run builds everything once. `cargo clippy` would

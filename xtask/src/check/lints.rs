@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: AGPL-3.0-only
-//! Lints are set once, in the workspace's `Cargo.toml`; every crate takes them from there.
+//! Lints are set once, in the workspace's `Cargo.toml`; every crate of the workspace takes them from there.
 //! In: sources. Out: crates that don't inherit them, and files that set some of their own.
 
 use super::{Finding, Source};
@@ -14,8 +14,10 @@ pub(crate) fn check(sources: &[Source]) -> Vec<Finding> {
 
 fn manifest(source: &Source) -> Option<Finding> {
     let is_manifest = source.path.ends_with("Cargo.toml") && source.text.contains("[package]");
-    // Fuzz crates stand outside the workspace, because they need their own profile.
-    if !is_manifest || source.path.contains("/fuzz/") {
+    // What has a workspace of its own has nobody to inherit from: fuzz crates, which need their own profile, and examples,
+    // which are there to be copied.
+    let stands_alone = source.text.lines().any(|line| line.trim() == "[workspace]");
+    if !is_manifest || stands_alone {
         return None;
     }
     let text: String = source.text.split_whitespace().collect();
@@ -48,6 +50,11 @@ mod tests {
             []
         );
         assert_eq!(check(&[source("Cargo.toml", "[workspace]\n")]), []);
+    }
+
+    #[test]
+    fn a_crate_with_a_workspace_of_its_own_passes() {
+        assert_eq!(check(&[source("examples/a/Cargo.toml", "[package]\nname = \"a\"\n\n[workspace]\n")]), []);
     }
 
     #[test]
