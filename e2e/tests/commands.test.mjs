@@ -17,6 +17,7 @@ for (const language of Object.keys(LANGUAGES)) {
     let stage;
     try {
       stage = await Stage.open('holdfast', { ws: rabbitmq.settings() });
+      for (const queue of ['commands.guild', 'requests.state']) await rabbitmq.declared(queue);
       const [, guild] = stage.simulator.guilds();
       const settings = {
         url: rabbitmq.url(rabbitmq.ofWorkers),

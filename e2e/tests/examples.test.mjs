@@ -133,6 +133,7 @@ test('examples: rust-worker sends commands, a request and messages by a webhook'
       assert.deepEqual(await worker.exit, { code: 0, signal: null }, String(worker.tail));
       return lines;
     };
+    for (const queue of ['commands.guild', 'requests.rest', 'webhook.0']) await rabbitmq.declared(queue);
     // There is a message of each guild: so each shard has its session.
     const sent = async () => Object.entries((await discord('traffic')).sent);
     const live = async () => (await sent()).every(([, count]) => count > 0) && (await sent()).length > 0;

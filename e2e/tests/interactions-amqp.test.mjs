@@ -170,6 +170,13 @@ const stepsOf = (language) => ({
       await stage.http.start();
       assert.deepEqual(await edits(stage, pressed), [{ content: 'deferred' }]);
     },
+
+    // Holdfast would have promised an update, and a message would follow that.
+    'a message that a worker has promised itself is edited, after a button too': async (stage) => {
+      const pressed = await assertAnswer(stage, 'deferring', COMPONENT, { type: DEFERRED, data: { flags: EPHEMERAL } });
+      assert.deepEqual(await edits(stage, pressed), [{ content: 'deferred' }]);
+      assert.deepEqual((await stage.simulator.followed(pressed)).follow_ups, []);
+    },
   }),
 
   'RabbitMQ is out of reach for http: Discord is told to wait, and to send its events again': async (stage) => {

@@ -5,6 +5,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::test::linted;
 use crate::tool::Tool;
 use crate::workspace;
 
@@ -81,7 +82,8 @@ pub(crate) fn run() -> Result<()> {
         }
     }
     if workspace::root().join("e2e/setup.sh").is_file() {
-        Tool::new("bash e2e/setup.sh").run_attached()?;
+        // It builds what is in Rust and not of the workspace.
+        linted(Tool::new("bash e2e/setup.sh")).run_attached()?;
     }
     Ok(())
 }

@@ -21,8 +21,8 @@ const FULL_CASES: &str = "4096";
 /// Tells tests to do all that they can: longer outages, more connections, a soak of minutes.
 const FULL: &str = "HOLDFAST_TEST_FULL";
 
-/// Packages that aren't of the workspace: an example that can be copied as it is, and what plays it. `e2e/setup.sh` builds
-/// them, `e2e/run.mjs` tests them.
+/// Packages that aren't of the workspace: an example that can be copied as it is, and what plays it. The set-up builds and
+/// lints them, `e2e/run.mjs` tests them.
 const APART: &[(&str, &str)] = &[
     ("the worker in Rust", "examples/rust-worker/Cargo.toml"),
     ("what plays it", "e2e/bots/rust/Cargo.toml"),
@@ -35,10 +35,6 @@ pub(crate) fn run(full: bool) -> ExitCode {
     without_a_build(&mut steps);
     // Its libraries come with its first run; kubectl and helm do more where they are.
     steps.tool("Kubernetes manifests", Tool::new("bash deploy/kubernetes/check.sh"));
-    if full {
-        // Their libraries are checked for them alone, with the features that they ask for.
-        apart(&mut steps);
-    }
     rust_tests(&mut steps, full);
     end_to_end(&mut steps, full);
     steps.close()
@@ -63,20 +59,9 @@ fn without_a_build(steps: &mut Steps) {
     }
 }
 
-fn apart(steps: &mut Steps) {
-    // Not into a folder of each package's own: that isn't kept from one run to the next.
-    let target = workspace::target();
-    for (name, manifest) in APART {
-        let lint =
-            format!("cargo clippy --manifest-path {manifest} --locked --all-targets --quiet -- -D warnings");
-        let lint = Tool::new(&lint).environment("CARGO_TARGET_DIR", &target.to_string_lossy());
-        steps.tool(&format!("clippy, {name}"), lint);
-    }
-}
-
 /// Builds through clippy: what it lints it compiles as well, so that a run builds everything once. `cargo clippy` would
 /// go over all libraries and the whole workspace for itself, a fifth of the time that CI has.
-fn linted(tool: Tool) -> Tool {
+pub(crate) fn linted(tool: Tool) -> Tool {
     tool.environment("RUSTC_WORKSPACE_WRAPPER", "clippy-driver").environment("CLIPPY_ARGS", "-Dwarnings")
 }
 

@@ -16,7 +16,7 @@ use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::rabbitmq::{connect, properties};
+use crate::rabbitmq::{connect, properties, soon};
 use crate::{BoxError, v1};
 
 /// RabbitMQ hands what is sent there to the channel that asked, without a queue.
@@ -112,12 +112,7 @@ impl Asking {
     /// # Errors
     /// RabbitMQ is away, or refuses.
     pub async fn open(url: &str, prefix: &str) -> Result<Self, AskError> {
-        let connection = connect(url).await?;
-        let channel = connection.create_channel().await?;
-        channel.confirm_select(ConfirmSelectOptions::default()).await?;
-        let (tag, no_ack) =
-            (ShortString::default(), BasicConsumeOptions { no_ack: true, ..Default::default() });
-        let answers = channel.basic_consume(REPLY_TO.into(), tag, no_ack, FieldTable::default()).await?;
+        let (connection, channel, answers) = soon(open(url)).await?;
         let waiting = Waiting::default();
         let taking = tokio::spawn(waiting.clone().take(answers));
         Ok(Self {
@@ -136,7 +131,7 @@ impl Asking {
     /// # Errors
     /// It has ended already.
     pub async fn close(self) -> Result<(), AskError> {
-        Ok(self.connection.close(200, "OK".into()).await?)
+        Ok(soon(self.connection.close(200, "OK".into())).await?)
     }
 
     /// Comes back when RabbitMQ has it, and fails if it doesn't want it. `exchange` is without the prefix.
@@ -241,6 +236,16 @@ impl Waiting {
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Sender<Vec<u8>>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+async fn open(url: &str) -> lapin::Result<(Connection, Channel, Consumer)> {
+    let connection = connect(url).await?;
+    let channel = connection.create_channel().await?;
+    channel.confirm_select(ConfirmSelectOptions::default()).await?;
+    let no_ack = BasicConsumeOptions { no_ack: true, ..Default::default() };
+    let consumed = channel.basic_consume(REPLY_TO.into(), "".into(), no_ack, FieldTable::default());
+    let answers = consumed.await?;
+    Ok((connection, channel, answers))
 }
 
 fn id_of(properties: &BasicProperties) -> &str {

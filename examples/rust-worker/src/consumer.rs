@@ -3,17 +3,19 @@
 //! The rules are in docs/contract.md, "Consumers that need order".
 
 use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
 
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{FieldTable, ShortString};
+use lapin::{Connection, Consumer};
 use prost::Message;
 use tokio::time::sleep;
 
 use crate::BoxError;
 use crate::inbox::{Memory, Verdict};
-use crate::rabbitmq::{PAUSE, connect, ended, is};
+use crate::rabbitmq::{PAUSE, connect, ended, is, soon};
 use crate::v1::{Event, Gap};
 
 /// Messages on their way to us. They are handled one by one all the same.
@@ -93,13 +95,29 @@ async fn session(
     memory: &mut impl Memory,
     handle: &mut impl AsyncFnMut(&Received) -> Result<(), BoxError>,
 ) -> Result<Infallible, Ended> {
-    // When it ends, it gives back, in order, what wasn't acknowledged.
+    let (connection, mut deliveries) = soon(open(url, queue)).await?;
+    let over = take(&mut deliveries, memory, handle).await;
+    // Its end gives back, in order, what wasn't acknowledged. Dropped, the library would cancel the consumer first: RabbitMQ
+    // would let the next one have what is in the queue before it had back what is here. If it has ended, that is that.
+    let _ = soon(connection.close(200, "OK".into())).await;
+    over
+}
+
+async fn open(url: &str, queue: &str) -> lapin::Result<(Connection, Consumer)> {
     let connection = connect(url).await?;
     let channel = connection.create_channel().await?;
     channel.basic_qos(PREFETCH, BasicQosOptions::default()).await?;
     // Holdfast declares the queue: here it only has to be there.
     let (tag, options) = (ShortString::default(), BasicConsumeOptions::default());
-    let mut deliveries = channel.basic_consume(queue.into(), tag, options, FieldTable::default()).await?;
+    let deliveries = channel.basic_consume(queue.into(), tag, options, FieldTable::default()).await?;
+    Ok((connection, deliveries))
+}
+
+async fn take(
+    deliveries: &mut Consumer,
+    memory: &mut impl Memory,
+    handle: &mut impl AsyncFnMut(&Received) -> Result<(), BoxError>,
+) -> Result<Infallible, Ended> {
     while let Some(delivery) = deliveries.next().await {
         receive(delivery?, memory, handle).await?;
     }
@@ -121,10 +139,12 @@ async fn receive(
     if let Some(message) = decode(&delivery).map_err(|error| failed(error.into()))?
         && memory.judge(&message, id, delivery.redelivered) == Verdict::New
     {
-        handle(&message).await.map_err(failed)?;
+        // A panic is a failure, too.
+        let handled = AssertUnwindSafe(handle(&message)).catch_unwind().await;
+        handled.unwrap_or_else(|_| Err("it panicked".into())).map_err(failed)?;
         memory.finish(id);
     }
-    match delivery.ack(BasicAckOptions::default()).await? {
+    match soon(delivery.ack(BasicAckOptions::default())).await? {
         true => Ok(()),
         false => Err(ended().into()),
     }

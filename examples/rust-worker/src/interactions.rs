@@ -12,12 +12,12 @@ use lapin::options::{
     QueueBindOptions, QueueDeclareOptions,
 };
 use lapin::types::{AMQPValue, FieldTable, ShortString};
-use lapin::{Channel, Confirmation};
+use lapin::{Channel, Confirmation, Connection, Consumer};
 use prost::Message;
 use serde_json::Value;
 use tokio::time::sleep;
 
-use crate::rabbitmq::{PAUSE, connect, ended, is, properties};
+use crate::rabbitmq::{PAUSE, connect, ended, is, properties, soon};
 use crate::v1::{Interaction, InteractionReply};
 use crate::{BoxError, SCHEMA, unix_ms};
 
@@ -158,13 +158,7 @@ async fn session(
     keys: &[&str],
     handle: &impl AsyncFn(&mut Asked) -> Result<Option<Value>, BoxError>,
 ) -> Result<Infallible, BoxError> {
-    let connection = connect(url).await?;
-    let channel = connection.create_channel().await?;
-    channel.confirm_select(ConfirmSelectOptions::default()).await?;
-    channel.basic_qos(AT_ONCE, BasicQosOptions::default()).await?;
-    declare(&channel, queue, prefix, keys).await?;
-    let (tag, options) = (ShortString::default(), BasicConsumeOptions::default());
-    let deliveries = channel.basic_consume(queue.into(), tag, options, FieldTable::default()).await?;
+    let (_connection, channel, deliveries) = soon(open(url, queue, prefix, keys)).await?;
     let answering = deliveries.map_err(BoxError::from).try_for_each_concurrent(None, async |delivery| {
         if is::<Interaction>(&delivery) {
             answer(Asked::new(&delivery, &channel, prefix)?, handle).await?;
@@ -175,6 +169,22 @@ async fn session(
     });
     answering.await?;
     Err(ended().into())
+}
+
+async fn open(
+    url: &str,
+    queue: &str,
+    prefix: &str,
+    keys: &[&str],
+) -> lapin::Result<(Connection, Channel, Consumer)> {
+    let connection = connect(url).await?;
+    let channel = connection.create_channel().await?;
+    channel.confirm_select(ConfirmSelectOptions::default()).await?;
+    channel.basic_qos(AT_ONCE, BasicQosOptions::default()).await?;
+    declare(&channel, queue, prefix, keys).await?;
+    let (tag, options) = (ShortString::default(), BasicConsumeOptions::default());
+    let deliveries = channel.basic_consume(queue.into(), tag, options, FieldTable::default()).await?;
+    Ok((connection, channel, deliveries))
 }
 
 /// A queue that is durable, so that what comes while no worker runs waits.

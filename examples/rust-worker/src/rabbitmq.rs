@@ -13,18 +13,24 @@ use tokio::time::timeout;
 /// Between a connection that ended and the next one.
 pub const PAUSE: Duration = Duration::from_secs(1);
 
-const CONNECT_WITHIN: Duration = Duration::from_secs(15);
+const SOON: Duration = Duration::from_secs(5);
 
-/// Connects, once. A RabbitMQ that takes the connection and then says nothing is away, too.
+/// Waits for what RabbitMQ does at once if it is there, and no longer. One that takes a connection and then says nothing is
+/// away, too; and what the library is asked for at the moment at which a connection ends may never come back.
 ///
 /// # Errors
 /// It is away, or refuses.
+pub async fn soon<T>(asked: impl Future<Output = lapin::Result<T>>) -> lapin::Result<T> {
+    let late = |_| Err(io::Error::from(io::ErrorKind::TimedOut).into());
+    timeout(SOON, asked).await.unwrap_or_else(late)
+}
+
+/// Connects, once.
+///
+/// # Errors
+/// RabbitMQ is away, or refuses.
 pub async fn connect(url: &str) -> lapin::Result<Connection> {
-    let properties = ConnectionProperties::default().with_connection_name("rust-worker".into());
-    match timeout(CONNECT_WITHIN, Connection::connect(url, properties)).await {
-        Ok(connected) => connected,
-        Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
-    }
+    Connection::connect(url, ConnectionProperties::default().with_connection_name("rust-worker".into())).await
 }
 
 /// The properties that each message has: what it is.

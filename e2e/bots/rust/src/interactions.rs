@@ -39,6 +39,7 @@ const KEYS: &[&str] = &[
     "component.again",
     "command.nonsense",
     "command.deferring",
+    "component.deferring",
 ];
 
 pub(crate) async fn run(settings: &Value) -> Result<()> {
@@ -85,7 +86,7 @@ async fn answer(asked: &mut Asked, mut told: watch::Receiver<bool>) -> Result<Op
         }
         // An update answers no command.
         "command.nonsense" => reply_first(asked, json!({ "type": 7 }), 2_500, message("sense")).await?,
-        "command.deferring" => {
+        "command.deferring" | "component.deferring" => {
             let waiting = json!({ "type": 5, "data": { "flags": 64 } });
             reply_first(asked, waiting, 100, message("deferred")).await?
         }
