@@ -26,8 +26,8 @@ MAX_LENGTH = 10_000
 
 PAUSE_SECONDS = 1
 
-# Types of responses that say that more follows.
-DEFERRALS = (5, 6)
+# Types of responses that say that more follows, by kind; others are refused.
+DEFERRALS = {"command": (5,), "component": (5, 6), "modal": (5, 6)}
 
 
 class TooLate(Exception):
@@ -69,7 +69,7 @@ class Asked:
         # that outlives who asked. Only a queue can be `mandatory`: RabbitMQ returns what goes to a direct reply-to so.
         to = self._delivery.reply_to if in_time else self._late
         await self._exchange.publish(message, routing_key=to, mandatory=not in_time)
-        if response["type"] in DEFERRALS:
+        if response["type"] in DEFERRALS.get(self.key.partition(".")[0], ()):
             # Discord has been told to wait by us: what follows becomes what fits that.
             self._deferred_with = response["type"]
 

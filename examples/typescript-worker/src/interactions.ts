@@ -15,8 +15,8 @@ const MAX_LENGTH = 10_000;
 
 const PAUSE_MS = 1_000;
 
-/** Types of responses that say that more follows. */
-const DEFERRALS = [5, 6];
+/** Types of responses that say that more follows, by kind; others are refused. */
+const DEFERRALS: Record<string, number[]> = { command: [5], component: [5, 6], modal: [5, 6] };
 
 /** An interaction response, as Discord's documentation has it. */
 export interface InteractionResponse {
@@ -72,7 +72,8 @@ export class Asked {
       this.channel.publish('', to, Buffer.from(reply), properties, (error) => (error ? failed(error) : done()));
     });
     // Discord has been told to wait by us: what follows becomes what fits that.
-    if (DEFERRALS.includes(response.type)) this.#deferredWith = response.type;
+    const [kind] = this.key.split('.');
+    if (DEFERRALS[kind!]?.includes(response.type)) this.#deferredWith = response.type;
   }
 }
 
